@@ -1,0 +1,30 @@
+"""Values and their canonical bytes: pure functions from Arrow arrays to payloads and back."""
+
+from dreamdb.codecs.coerce import coerce
+from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
+from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
+from dreamdb.codecs.logical import (
+    arrow_type,
+    field_type_of,
+    tensor_from_storage,
+    tensor_to_storage,
+    tensor_type,
+)
+from dreamdb.codecs.statistics import stats_width, value_bounds
+
+__all__ = [
+    "MAX_FRAGMENT_NBYTES",
+    "DecodedFragment",
+    "EncodedFragment",
+    "arrow_type",
+    "check_canonical",
+    "coerce",
+    "decode",
+    "encode",
+    "field_type_of",
+    "stats_width",
+    "tensor_from_storage",
+    "tensor_to_storage",
+    "tensor_type",
+    "value_bounds",
+]

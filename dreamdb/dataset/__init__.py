@@ -1,0 +1,34 @@
+"""The public handles: Dataset, Space, Schema, and what they return."""
+
+from dreamdb.dataset.dataset import Dataset
+from dreamdb.dataset.handle import Handle
+from dreamdb.dataset.locate import find_manifest, manifest_at
+from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
+from dreamdb.dataset.representation import format_nbytes
+from dreamdb.dataset.scan import Scan
+from dreamdb.dataset.schema import Schema
+from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
+from dreamdb.dataset.space import RefInfo, Space, compare_refs, connect
+from dreamdb.dataset.writing import Transaction
+
+__all__ = [
+    "BackendLike",
+    "Dataset",
+    "Handle",
+    "Log",
+    "LogRecord",
+    "OpenSpace",
+    "RefInfo",
+    "Scan",
+    "Schema",
+    "Space",
+    "Transaction",
+    "compare_refs",
+    "connect",
+    "describe_operation",
+    "find_manifest",
+    "format_nbytes",
+    "format_time",
+    "manifest_at",
+    "open_space",
+]

@@ -1,0 +1,120 @@
+"""An open space: its backend and the caches that all its handles share in one process.
+
+Source: design/0004 section 1.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from dreamdb.errors import NotFoundError
+from dreamdb.model import check_space, new_space
+from dreamdb.store import Backend, ObjectCache, open_backend
+from dreamdb.tracks import Source
+
+__all__ = ["BackendLike", "OpenSpace", "open_space"]
+
+BackendLike = str | os.PathLike[str] | Backend
+
+_OPEN: weakref.WeakValueDictionary[tuple[Any, ...], OpenSpace] = weakref.WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+class OpenSpace:
+    """A backend with its caches.
+
+    Parameters
+    ----------
+    backend : Backend
+        Both ports.
+    given : str or Backend
+        What to open again in another process.
+    storage_options : mapping
+        As given by the user; never shown.
+    """
+
+    def __init__(
+        self, backend: Backend, given: str | Backend, storage_options: Mapping[str, Any]
+    ) -> None:
+        self.backend = backend
+        self.cache = ObjectCache(backend.objects)
+        self.source = Source(self.cache)
+        self.given = given
+        self.storage_options = dict(storage_options)
+
+    @property
+    def url(self) -> str:
+        """The canonical URL, without credentials."""
+        return self.backend.url
+
+    def __repr__(self) -> str:
+        return f"OpenSpace({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.given, self.storage_options)
+
+
+def _reopen(given: str | Backend, storage_options: Mapping[str, Any]) -> OpenSpace:
+    return open_space(given, storage_options=storage_options)
+
+
+def open_space(
+    backend: BackendLike,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    create: bool = False,
+) -> OpenSpace:
+    """Open the space at a URL.
+
+    Parameters
+    ----------
+    backend : str, PathLike or Backend
+        See :func:`dreamdb.connect`.
+    storage_options : mapping, optional
+        Credentials and settings of the file system.
+    create : bool
+        Make the space when there is none.
+
+    Raises
+    ------
+    NotFoundError
+        When there is no space and ``create`` is false.
+    UnsupportedFormatError
+        When a newer version made it.
+
+    Notes
+    -----
+    Cost: 1 read of ``space.json`` per process.
+    """
+    options = dict(storage_options or {})
+    if isinstance(backend, (str, os.PathLike)):
+        opened = open_backend(backend, storage_options=options)
+        given: str | Backend = opened.url
+        key: tuple[Any, ...] = (opened.url, os.getpid(), repr(sorted(options.items())))
+    else:
+        opened = given = backend
+        key = (id(backend), os.getpid())
+    with _LOCK:
+        known = _OPEN.get(key)
+    if known is not None and (isinstance(backend, (str, os.PathLike)) or known.given is backend):
+        return known
+    document = opened.read_space()
+    if document is None:
+        if not create:
+            raise NotFoundError(
+                f"there is no space at {opened.url}",
+                hint="check the URL, or make one: dreamdb init <url>, or Dataset.create(...)",
+                url=opened.url,
+            )
+        opened.create_space(new_space())
+        document = opened.read_space()
+        if document is None:
+            raise NotFoundError(f"the space at {opened.url} vanished while it was made")
+    check_space(document, opened.url)
+    space = OpenSpace(opened, given, options)
+    with _LOCK:
+        return _OPEN.setdefault(key, space)

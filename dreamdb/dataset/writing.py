@@ -1,0 +1,506 @@
+"""Writing verbs of a dataset; a transaction offers the same ones.
+
+Source: design/0004 section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from dreamdb import config
+from dreamdb.dataset import verbs
+from dreamdb.dataset.handle import Handle
+from dreamdb.dataset.schema import Schema, scalar_type
+from dreamdb.errors import InvalidInputError, SchemaError, StateError
+from dreamdb.model import field_type
+from dreamdb.tracks import View
+from dreamdb.types import Address
+from dreamdb.write import (
+    AddField,
+    AddRecords,
+    Change,
+    CommitNote,
+    DropField,
+    RenameField,
+    SetMetadata,
+    Stage,
+    anchor_of_key,
+    commit,
+)
+
+__all__ = ["Transaction", "WriteVerbs", "Writing"]
+
+
+class WriteVerbs:
+    """The verbs, given a way to look at the records and a way to apply a change."""
+
+    def _look(self) -> View:
+        raise AssertionError("each subclass looks at its own state")
+
+    def _apply(self, change: Change, message: str | None) -> None:
+        raise AssertionError("each subclass applies changes in its own way")
+
+    def append(self, data: Any, anchor: str | None = None, *, message: str | None = None) -> int:
+        """Append records from anything tabular.
+
+        Parameters
+        ----------
+        data : object
+            An Arrow table, batch or reader; a pandas or polars frame; anything with
+            ``__arrow_c_stream__``; a dictionary of columns; a list of dictionaries; or an
+            iterator of these, which is streamed in bounded memory.
+        anchor : str, optional
+            The column that holds the anchors; default ``_anchor`` when there is one, else the
+            library chooses them from the clock.
+        message : str, optional
+            Recorded in the manifest.
+
+        Returns
+        -------
+        int
+            How many records were added.
+
+        Raises
+        ------
+        InvalidInputError, FieldNotFoundError
+            Naming field and row; nothing becomes visible.
+        AlreadyExistsError
+            When a record with that anchor, or with that key and other values, exists.
+        ConflictError
+            When another writer stored the same anchors meanwhile.
+
+        Notes
+        -----
+        Cost: per field one fragment, plus those that close, and the path above them; 1 content,
+        1 manifest, 1 ref swap.
+        """
+        return self._add(data, anchor, message, upsert=False).added
+
+    def append_many(
+        self, samples: Sequence[Mapping[str, Any]], commit: bool = True, *, message: str | None = None
+    ) -> int:
+        """Append records given as dictionaries.
+
+        Parameters
+        ----------
+        samples : sequence of dict
+            A sample may carry ``_anchor``: all of a call, or none.
+        commit : bool
+            Must be true; use :meth:`transaction` to group several calls.
+        message : str, optional
+            Recorded in the manifest.
+
+        Returns
+        -------
+        int
+            How many records were added.
+        """
+        if not commit:
+            raise InvalidInputError(
+                "append_many(commit=False) is not supported",
+                hint="with ds.transaction() as tx: tx.append_many(...) groups several calls",
+            )
+        if isinstance(samples, Mapping):
+            raise InvalidInputError("append_many takes a list of dictionaries", hint="[sample]")
+        return self._add(list(samples), None, message, upsert=False).added
+
+    def upsert(self, data: Any, anchor: str | None = None, *, message: str | None = None) -> int:
+        """Append records, and change those whose anchor or key is stored already.
+
+        Parameters
+        ----------
+        data, anchor, message
+            As in :meth:`append`.  Fields that are not given keep their values.
+
+        Returns
+        -------
+        int
+            How many records were added or changed.
+        """
+        change = self._add(data, anchor, message, upsert=True)
+        return change.added + change.changed
+
+    def _add(
+        self, data: Any, anchor: str | None, message: str | None, *, upsert: bool
+    ) -> AddRecords:
+        change = verbs.add_records(self._look(), data, anchor=anchor, upsert=upsert)
+        self._apply(change, message)
+        return change
+
+    def update(
+        self, anchors: Any, values: Mapping[str, Any], *, message: str | None = None
+    ) -> int:
+        """Change fields of existing records.
+
+        Parameters
+        ----------
+        anchors : int or array-like of uint64
+            Which records.
+        values : mapping of str to array-like
+            For each field one value per anchor, or one for all.
+        message : str, optional
+            Recorded in the manifest.
+
+        Returns
+        -------
+        int
+            How many records were named.
+
+        Notes
+        -----
+        Cost: rewrites the touched fragments of the named fields only; scattered edits of a wide
+        field rewrite much of it.
+        """
+        change = verbs.set_cells(self._look(), anchors, values)
+        self._apply(change, message)
+        return len(change.anchors)
+
+    def delete(
+        self, which: Any, reason: str | None = None, *, message: str | None = None
+    ) -> int:
+        """Delete records.
+
+        Parameters
+        ----------
+        which : array-like of uint64, Expression or str
+            Anchors, or a condition as in :meth:`Dataset.scan`.
+        reason : str, optional
+            Recorded in the manifest.
+        message : str, optional
+            Recorded in the manifest.
+
+        Returns
+        -------
+        int
+            How many records were deleted.  Older snapshots keep them.
+
+        Notes
+        -----
+        Cost: one small tree of tombstones; no data is rewritten.
+        """
+        change = verbs.delete_records(self._look(), which, reason)
+        if not len(change.anchors):
+            return 0
+        self._apply(change, message)
+        return len(change.anchors)
+
+    def add_scalar_layer(
+        self,
+        name: str,
+        parent_field: str | None,
+        value_type: str,
+        samples: Any,
+        mode: str = "create",
+        *,
+        message: str | None = None,
+    ) -> int:
+        """Write a scalar field over existing records, such as predictions.
+
+        Parameters
+        ----------
+        name : str
+            The layer.
+        parent_field : str or None
+            The field it was derived from; recorded in the schema.
+        value_type : str
+            ``bool int float string categorical timestamp text``.
+        samples : sequence of (anchor, value), Table, mapping, or (anchors, values)
+            Records not named have null.
+        mode : str
+            ``create`` refuses an existing field, ``replace`` writes it anew, ``update`` changes
+            the named records only.
+        message : str, optional
+            Recorded in the manifest.
+
+        Returns
+        -------
+        int
+            How many records have been given a value.
+
+        Notes
+        -----
+        Cost: one fragment per 65,536 records; equal layers are stored once in a space.
+        """
+        view = self._look()
+        field = verbs.layer_field(view, name, scalar_type(value_type), parent=parent_field)
+        return self._layer(verbs.write_layer(view, field, samples, mode), message)
+
+    def add_embedding_layer(
+        self,
+        name: str,
+        parent_field: str | None,
+        dim: int,
+        algorithm: str = "dreamdb.flat-cosine",
+        spatial_index: bytes | None = None,
+        compressor: bytes | None = None,
+        rerank: bool = False,
+        samples: Any = (),
+        mode: str = "create",
+        *,
+        message: str | None = None,
+    ) -> int:
+        """Write a field of vectors over existing records.
+
+        Parameters
+        ----------
+        name, parent_field, samples, mode, message
+            As in :meth:`add_scalar_layer`.
+        dim : int
+            Length of each vector.
+        algorithm : str
+            As in :meth:`Schema.add_embedding`.
+        spatial_index, compressor : bytes, optional
+            Not available in this version.
+        rerank : bool
+            Keep exact vectors; always so in this version.
+
+        Returns
+        -------
+        int
+            How many records have been given a value.
+        """
+        if spatial_index is not None or compressor is not None:
+            raise SchemaError(
+                "compressor and spatial_index are not available in this version",
+                hint="leave them out: vectors are stored exactly",
+            )
+        view = self._look()
+        ftype = field_type("embedding", dim=dim)
+        field = verbs.layer_field(view, name, ftype, parent=parent_field, algorithm=algorithm)
+        return self._layer(verbs.write_layer(view, field, samples, mode), message)
+
+    def add_image_layer(
+        self,
+        name: str,
+        parent_field: str | None,
+        mime: str = "png",
+        samples: Any = (),
+        mode: str = "create",
+        *,
+        message: str | None = None,
+    ) -> int:
+        """Write a field of encoded images over existing records, such as masks.
+
+        Parameters
+        ----------
+        name, parent_field, samples, mode, message
+            As in :meth:`add_scalar_layer`.
+        mime : str
+            Media type.
+
+        Returns
+        -------
+        int
+            How many records have been given a value.
+        """
+        view = self._look()
+        field = verbs.layer_field(view, name, field_type("image", mime=mime), parent=parent_field)
+        return self._layer(verbs.write_layer(view, field, samples, mode), message)
+
+    def _layer(self, change: Any, message: str | None) -> int:
+        self._apply(change, message)
+        return len(change.anchors)
+
+    def add_fields(self, fields: Schema, *, message: str | None = None) -> None:
+        """Add empty fields of any kind; existing records have null.
+
+        Parameters
+        ----------
+        fields : Schema
+            For example ``Schema().add_text("caption")``.
+        message : str, optional
+            Recorded in the manifest.
+        """
+        if not isinstance(fields, Schema) or not len(fields):
+            raise SchemaError("add_fields takes a Schema", hint="Schema().add_text('caption')")
+        from dataclasses import replace
+
+        new = [replace(fields[name], order=None) for name in fields]
+        for field in new:
+            if field.name in self._look().content.schema:
+                AddField(field).apply(self._look(), None)  # type: ignore[arg-type]
+        for field in new:
+            self._apply(AddField(field), message)
+
+    def drop_field(self, name: str, *, message: str | None = None) -> None:
+        """Remove a field; older manifests keep it.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        message : str, optional
+            Recorded in the manifest.
+        """
+        self._look().check_fields([name])
+        self._apply(DropField(name), message)
+
+    def rename_field(self, old: str, new: str, *, message: str | None = None) -> None:
+        """Rename a field; nothing is copied.
+
+        Parameters
+        ----------
+        old, new : str
+            Its names.
+        message : str, optional
+            Recorded in the manifest.
+        """
+        self._look().check_fields([old])
+        self._apply(RenameField(old, new), message)
+
+    def set_metadata(
+        self, values: Mapping[str, str | None], *, message: str | None = None
+    ) -> None:
+        """Set notes that belong to the data, such as a licence; None removes one.
+
+        Parameters
+        ----------
+        values : mapping of str to str or None
+            Notes by name.
+        message : str, optional
+            Recorded in the manifest.
+        """
+        for name, value in values.items():
+            if not isinstance(name, str) or not (value is None or isinstance(value, str)):
+                raise InvalidInputError(f"the note {name!r} must be text, not {value!r}")
+        self._apply(SetMetadata(dict(values)), message)
+
+    def anchor_of(self, key: Any) -> int:
+        """Return the anchor that a key has in a dataset with ``key=``.
+
+        Parameters
+        ----------
+        key : int or str
+            A value of the key field.
+        """
+        if self._look().content.schema.key is None:
+            raise InvalidInputError(
+                "this dataset has no key", hint="create it with key='<field>' to address by key"
+            )
+        return anchor_of_key(key)
+
+
+class Writing(Handle, WriteVerbs):
+    """The verbs on a branch handle: each is one commit."""
+
+    def _look(self) -> View:
+        self._require_writable()
+        return self._view
+
+    def _apply(self, change: Change, message: str | None) -> None:
+        self._commit([change], message)
+
+    def _commit(
+        self,
+        changes: Sequence[Change],
+        message: str | None,
+        application: Mapping[str, str] | None = None,
+        prepared: View | None = None,
+    ) -> None:
+        ref = self._require_writable()
+        note = CommitNote(config.author(), message or "", dict(application or {}))
+        ready = None if prepared is None else prepared.content
+        with self._lock:
+            done = commit(
+                self._space.backend,
+                self._space.source,
+                ref,
+                self._manifest,
+                self._view,
+                changes,
+                note,
+                prepared=ready,
+            )
+            if done.manifest != self._manifest:
+                self._move(done.manifest, done.view)
+
+    def transaction(
+        self, message: str | None = None, *, application: Mapping[str, str] | None = None
+    ) -> Transaction:
+        """Group several writes into one manifest: all or nothing.
+
+        Parameters
+        ----------
+        message : str, optional
+            Recorded in the manifest.
+        application : mapping of str to str, optional
+            Notes recorded in the manifest, such as a run id.
+
+        Returns
+        -------
+        Transaction
+            A context manager with the writing verbs; an exception discards everything.
+        """
+        self._require_writable()
+        return Transaction(self, message, application)
+
+
+class Transaction(WriteVerbs):
+    """Several changes that become visible together.
+
+    Parameters
+    ----------
+    handle : Writing
+        The branch.
+    message : str or None
+        Recorded in the manifest.
+    application : mapping or None
+        Notes recorded in the manifest.
+    """
+
+    def __init__(
+        self, handle: Writing, message: str | None, application: Mapping[str, str] | None
+    ) -> None:
+        self._handle = handle
+        self._message = message
+        self._application = application
+        self._changes: list[Change] = []
+        self._state: View | None = None
+        self._stage: Stage | None = None
+        self._base: Address | None = None
+
+    def __enter__(self) -> Self:
+        if self._stage is not None:
+            raise StateError("this transaction is open already")
+        space = self._handle._space
+        self._base = self._handle._manifest
+        self._state = self._handle._view
+        self._stage = Stage(space.backend, space.source)
+        return self
+
+    def _look(self) -> View:
+        if self._state is None:
+            raise StateError(
+                "this transaction is not open", hint="with ds.transaction() as tx: tx.append(...)"
+            )
+        return self._state
+
+    def _apply(self, change: Change, message: str | None) -> None:
+        view = self._look()
+        assert self._stage is not None
+        content = change.apply(view, self._stage)
+        # Later changes of this transaction read what this one has written.
+        self._stage.flush()
+        after = View(view.source, content)
+        after.adopt(view)
+        self._state = after
+        self._changes.append(change)
+
+    def count(self) -> int:
+        """Return how many records there are, with the changes made so far."""
+        return self._look().count()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._stage is not None
+        self._stage.abort()
+        changes, state = self._changes, self._state
+        self._changes, self._state, self._stage = [], None, None
+        if kind is None and changes:
+            self._handle._commit(changes, self._message, self._application, state)

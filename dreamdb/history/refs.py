@@ -1,0 +1,91 @@
+"""Resolving ref names: branches name manifests, snapshots name tags.
+
+Source: design/0005.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamdb.errors import FormatError, RefNotFoundError, nearest_hint
+from dreamdb.model import Tag
+from dreamdb.objects import Kind, check_ref_name
+from dreamdb.store import Backend, ObjectCache, RefValue
+from dreamdb.types import Address
+
+__all__ = ["ResolvedRef", "find_ref", "resolve_address", "resolve_ref"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRef:
+    """A ref and what it names.
+
+    Parameters
+    ----------
+    name : str
+        The ref's name.
+    value : RefValue
+        The body as read, for a later compare-and-swap.
+    manifest : Address
+        The manifest: the body itself, or the one the tag names.
+    tag : Tag or None
+        The tag of a snapshot; None for a branch.
+    """
+
+    name: str
+    value: RefValue
+    manifest: Address
+    tag: Tag | None
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether the ref is immutable."""
+        return self.tag is not None
+
+
+def find_ref(backend: Backend, cache: ObjectCache, name: str) -> ResolvedRef | None:
+    """Return a ref, or None when there is none of that name.
+
+    Notes
+    -----
+    Cost: 1 ref read; for a branch nothing more, as its manifest is read when needed anyway.
+    """
+    value = backend.refs.read(check_ref_name(name))
+    if value is None:
+        return None
+    return resolve_address(cache, name, value)
+
+
+def resolve_address(cache: ObjectCache, name: str, value: RefValue) -> ResolvedRef:
+    """Tell a branch from a snapshot by the kind of the object its body names."""
+    opened = cache.open(value.address, None)
+    if opened.kind is Kind.MANIFEST:
+        return ResolvedRef(name, value, value.address, None)
+    if opened.kind is Kind.TAG:
+        tag = Tag.decode(opened.view())
+        if tag.label != name:
+            raise FormatError(
+                f"the ref {name!r} names a tag of {tag.label!r}", ref=name, label=tag.label
+            )
+        return ResolvedRef(name, value, tag.manifest, tag)
+    raise FormatError(f"the ref {name!r} names a {opened.kind.name.lower()}", ref=name)
+
+
+def resolve_ref(backend: Backend, cache: ObjectCache, name: str) -> ResolvedRef:
+    """Return a ref.
+
+    Raises
+    ------
+    RefNotFoundError
+        With the nearest names.
+    """
+    found = find_ref(backend, cache, name)
+    if found is None:
+        names = [n for n, _ in backend.refs.list()]
+        near = nearest_hint(name, names, "refs")
+        raise RefNotFoundError(
+            f"ref {name!r} not found in {backend.url}",
+            hint=near or "the space has no refs yet: create a dataset first",
+            ref=name,
+        )
+    return found

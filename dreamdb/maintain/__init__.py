@@ -1,0 +1,14 @@
+"""Looking after a space: reachability, garbage, verification."""
+
+from dreamdb.maintain.reach import GcReport, collect_garbage, reachable_objects, roots
+from dreamdb.maintain.verify import Damage, VerifyReport, verify_space
+
+__all__ = [
+    "Damage",
+    "GcReport",
+    "VerifyReport",
+    "collect_garbage",
+    "reachable_objects",
+    "roots",
+    "verify_space",
+]

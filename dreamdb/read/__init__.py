@@ -1,0 +1,39 @@
+"""Reading: scans, conditions, takes, search, comparison, summaries."""
+
+from dreamdb.read.compare import Comparison, compare_views
+from dreamdb.read.output import output_array, output_schema, output_type
+from dreamdb.read.predicate import Predicate, col, parse_where
+from dreamdb.read.scan import (
+    ScanPlan,
+    ScanReport,
+    check_batch_size,
+    count_matching,
+    matching_rows,
+    scan_batches,
+    to_batch,
+)
+from dreamdb.read.search import METRICS, search_exact
+from dreamdb.read.summary import FieldSummary, distinct_values, summarise
+
+__all__ = [
+    "METRICS",
+    "Comparison",
+    "FieldSummary",
+    "Predicate",
+    "ScanPlan",
+    "ScanReport",
+    "check_batch_size",
+    "col",
+    "compare_views",
+    "count_matching",
+    "distinct_values",
+    "matching_rows",
+    "output_array",
+    "output_schema",
+    "output_type",
+    "parse_where",
+    "scan_batches",
+    "search_exact",
+    "summarise",
+    "to_batch",
+]

@@ -1,0 +1,199 @@
+"""Where reads come from: verified objects, decoded nodes and decoded fragments of one space.
+
+Source: design/0001 section 3.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import pyarrow as pa
+
+from dreamdb.codecs import DecodedFragment, decode
+from dreamdb.config import num_threads
+from dreamdb.errors import IntegrityError
+from dreamdb.model import Content, Node
+from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.store import ObjectCache
+from dreamdb.types import Address, FieldType
+
+__all__ = ["Fragment", "Source"]
+
+_MAX_NODES: Final = 8_192
+_MAX_DECODED: Final = 48 << 20
+_MAX_FRAGMENTS: Final = 16_384
+_SOURCES: weakref.WeakSet[Source] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    # A fork may happen while another thread holds a lock; the child starts with fresh ones.
+    for source in _SOURCES:
+        source._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
+
+
+class Fragment:
+    """One decoded fragment whose values are verified as they are touched.
+
+    Parameters
+    ----------
+    decoded : DecodedFragment
+        The values; zero copy over the mapped object where they are stored plain.
+    opened : OpenedObject or None
+        The object behind lazily verified values.
+    """
+
+    __slots__ = ("decoded", "opened")
+
+    def __init__(self, decoded: DecodedFragment, opened: OpenedObject | None) -> None:
+        self.decoded = decoded
+        self.opened = opened
+
+    @property
+    def array(self) -> pa.Array:
+        """The values of the whole fragment; call :meth:`verify` before touching them."""
+        return self.decoded.array
+
+    def verify(self, start: int, stop: int) -> None:
+        """Check the bytes that hold rows ``[start, stop)``."""
+        opened, decoded = self.opened, self.decoded
+        if opened is None or opened.verified or decoded.data_start < 0:
+            return
+        if decoded.width:
+            low, high = start * decoded.width, stop * decoded.width
+        else:
+            assert decoded.offsets is not None
+            low, high = int(decoded.offsets[start]), int(decoded.offsets[stop])
+        opened.verify(decoded.data_start + low, decoded.data_start + high)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether some rows may still need :meth:`verify`."""
+        return self.opened is not None and not self.opened.verified
+
+    def slice(self, start: int, stop: int) -> pa.Array:
+        """Return rows ``[start, stop)``, verified, without copying."""
+        self.verify(start, stop)
+        return self.decoded.array.slice(start, stop - start)
+
+
+class Source:
+    """Decoded nodes and fragments over an object cache, bounded, shared by a space's handles.
+
+    Parameters
+    ----------
+    cache : ObjectCache
+        Verified objects.
+    """
+
+    def __init__(self, cache: ObjectCache) -> None:
+        self.cache = cache
+        self._lock = threading.Lock()
+        self._nodes: OrderedDict[Address, Node] = OrderedDict()
+        self._fragments: OrderedDict[tuple[Address, int, str], tuple[Fragment, int]] = OrderedDict()
+        self._decoded_nbytes = 0
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        _SOURCES.add(self)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._pool = None
+
+    def pool(self) -> ThreadPoolExecutor:
+        """Return this process's pool for hashing, decoding and file I/O."""
+        current = self._pool
+        if current is None or current[0] != os.getpid():
+            current = (os.getpid(), ThreadPoolExecutor(num_threads(), "dreamdb"))
+            self._pool = current
+        return current[1]
+
+    def content(self, address: Address) -> Content:
+        """Return a content object.
+
+        Notes
+        -----
+        Cost: 1 object read, cached.
+        """
+        return Content.decode(self.cache.open(address, Kind.CONTENT).view())
+
+    def node(self, address: Address) -> Node:
+        """Return a tree node.
+
+        Notes
+        -----
+        Cost: 1 object read, cached.
+        """
+        with self._lock:
+            node = self._nodes.get(address)
+            if node is not None:
+                self._nodes.move_to_end(address)
+                return node
+        try:
+            node = Node.decode(self.cache.open(address, Kind.NODE).view())
+        except IntegrityError as error:
+            error.details.setdefault("object", to_text(address))
+            raise
+        self.remember_node(address, node)
+        return node
+
+    def remember_node(self, address: Address, node: Node) -> None:
+        """Keep a node that this process has just read or made."""
+        with self._lock:
+            self._nodes[address] = node
+            if len(self._nodes) > _MAX_NODES:
+                self._nodes.popitem(last=False)
+
+    def fragment(
+        self, ftype: FieldType, address: Address, *, rows: int, last_key: int = 0
+    ) -> Fragment:
+        """Return a decoded fragment.
+
+        Parameters
+        ----------
+        ftype : FieldType
+            What the values are.
+        address : Address
+            The fragment object; not the zero address.
+        rows : int
+            Rows its tree entry declares.
+        last_key : int
+            The entry's last key; needed for the timeline only.
+
+        Notes
+        -----
+        Cost: 1 object open, cached; plain values are verified when touched.
+        """
+        key = (address, last_key if ftype.kind == "anchor" else 0, ftype.kind)
+        with self._lock:
+            found = self._fragments.get(key)
+            if found is not None:
+                self._fragments.move_to_end(key)
+                if found[0].decoded.rows == rows:
+                    return found[0]
+        opened = self.cache.open(address, Kind.FRAGMENT)
+        try:
+            decoded = decode(
+                ftype, opened.payload, rows=rows, last_key=last_key, verify=opened.verify
+            )
+        except IntegrityError as error:
+            error.details.setdefault("object", to_text(address))
+            raise
+        lazy = decoded.data_start >= 0
+        fragment = Fragment(decoded, opened if lazy else None)
+        cost = 0 if lazy else decoded.array.nbytes
+        with self._lock:
+            if key not in self._fragments:
+                self._fragments[key] = (fragment, cost)
+                self._decoded_nbytes += cost
+            while self._decoded_nbytes > _MAX_DECODED or len(self._fragments) > _MAX_FRAGMENTS:
+                _, (_, freed) = self._fragments.popitem(last=False)
+                self._decoded_nbytes -= freed
+        return fragment

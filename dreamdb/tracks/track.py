@@ -1,0 +1,195 @@
+"""A track: one field's values over the timeline, as fragments found by row.
+
+Source: design/0002 sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dreamdb.codecs import arrow_type
+from dreamdb.errors import FormatError
+from dreamdb.model import Entries, empty_entries, leaf_entries, stats_kind
+from dreamdb.tracks.source import Fragment, Source
+from dreamdb.types import ZERO_ADDRESS, Address, FieldType
+
+__all__ = ["Track"]
+
+Positions = npt.NDArray[np.int64]
+
+
+class Track:
+    """Read access to one track.
+
+    Parameters
+    ----------
+    source : Source
+        Where nodes and fragments come from.
+    ftype : FieldType
+        What the values are.
+    rung, floor : int
+        Where the track is cut.
+    root : Address or None
+        The tree's root; None for an empty track.
+    """
+
+    def __init__(
+        self, source: Source, ftype: FieldType, rung: int, floor: int, root: Address | None
+    ) -> None:
+        self.source = source
+        self.ftype = ftype
+        self.rung = rung
+        self.floor = floor
+        self.root = root
+        self.stats = stats_kind(ftype.kind)
+        self.arrow = arrow_type(ftype)
+        self._flat: tuple[Entries, Positions, Positions, list[Address]] | None = None
+        self._totals: tuple[int, int, int] | None = None
+
+    def _sum(self) -> tuple[int, int, int]:
+        if self._totals is None:
+            if self.root is None:
+                self._totals = (0, 0, 0)
+            else:
+                entries = self.source.node(self.root).entries
+                self._totals = (
+                    int(entries["rows"].sum()),
+                    int(entries["nulls"].sum()),
+                    int(entries["nbytes"].sum()),
+                )
+        return self._totals
+
+    @property
+    def rows(self) -> int:
+        """Records the track covers, deleted ones included.  Cost: 1 object read, cached."""
+        return self._sum()[0]
+
+    @property
+    def nulls(self) -> int:
+        """Null values."""
+        return self._sum()[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all fragments' payloads."""
+        return self._sum()[2]
+
+    @property
+    def last_key(self) -> int:
+        """The largest anchor the track covers; -1 when it is empty."""
+        if self.root is None:
+            return -1
+        return int(self.source.node(self.root).entries["key"][-1])
+
+    def between(self, start: int, stop: int) -> tuple[Entries, int]:
+        """Return the fragment entries that overlap rows ``[start, stop)`` and the first's row."""
+        if start >= stop:
+            return empty_entries(self.stats), start
+        if self._flat is not None:
+            entries, starts, ends, _ = self._flat
+            low = int(np.searchsorted(ends, start, "right"))
+            high = int(np.searchsorted(ends, stop, "left")) + 1
+            return entries[low:high], int(starts[low]) if low < len(starts) else start
+        return leaf_entries(
+            self.root, self.stats, load=self.source.node, start=start, stop=stop
+        )
+
+    def flat(self) -> tuple[Entries, Positions, Positions, list[Address]]:
+        """Return all entries, their first rows, their end rows, and their addresses.
+
+        Notes
+        -----
+        Cost: 1 object read per tree node, once.
+        """
+        if self._flat is None:
+            entries, _ = leaf_entries(self.root, self.stats, load=self.source.node)
+            ends = np.cumsum(entries["rows"]).astype(np.int64)
+            starts = ends - entries["rows"].astype(np.int64)
+            addresses = [Address(a.tobytes()) for a in entries["address"]]
+            self._flat = (entries, starts, ends, addresses)
+        return self._flat
+
+    def fragment(self, entry: np.void) -> Fragment | None:
+        """Return the fragment of an entry; None for an all-null chunk."""
+        address = Address(bytes(entry["address"]))
+        if address == ZERO_ADDRESS:
+            return None
+        return self.source.fragment(
+            self.ftype, address, rows=int(entry["rows"]), last_key=int(entry["key"])
+        )
+
+    def fragment_at(self, index: int) -> Fragment | None:
+        """Return the fragment with an index into :meth:`flat`."""
+        entries, _, _, addresses = self.flat()
+        address = addresses[index]
+        if address == ZERO_ADDRESS:
+            return None
+        entry = entries[index]
+        return self.source.fragment(
+            self.ftype, address, rows=int(entry["rows"]), last_key=int(entry["key"])
+        )
+
+    def chunks(self, start: int, stop: int) -> list[pa.Array]:
+        """Return rows ``[start, stop)`` as slices of fragments, verified, without copying.
+
+        Notes
+        -----
+        Cost: 1 object open per fragment, cached.
+        """
+        if start >= stop:
+            return []
+        if stop > self.rows:
+            raise FormatError(f"a track has {self.rows} rows, row {stop - 1} was asked for")
+        entries, at = self.between(start, stop)
+        out = []
+        for entry in entries:
+            rows = int(entry["rows"])
+            low, high = max(start - at, 0), min(stop - at, rows)
+            fragment = self.fragment(entry)
+            if fragment is None:
+                out.append(pa.nulls(high - low, self.arrow))
+            else:
+                out.append(fragment.slice(low, high))
+            at += rows
+        return out
+
+    def slice(self, start: int, stop: int) -> pa.Array:
+        """Return rows ``[start, stop)`` as one array; copies only across fragments."""
+        chunks = self.chunks(start, stop)
+        if len(chunks) == 1:
+            return chunks[0]
+        if not chunks:
+            return pa.array([], self.arrow)
+        return pa.concat_arrays(chunks)
+
+    def all(self) -> pa.ChunkedArray:
+        """Return every row."""
+        return pa.chunked_array(self.chunks(0, self.rows), self.arrow)
+
+    def groups(self, positions: Positions) -> Iterator[tuple[int, int, int, Positions]]:
+        """Group increasing rows by fragment.
+
+        Yields
+        ------
+        begin, end : int
+            Slice of ``positions``.
+        index : int
+            Fragment index into :meth:`flat`.
+        rows : ndarray of int64
+            Rows inside that fragment.
+        """
+        _, starts, ends, _ = self.flat()
+        which = np.searchsorted(ends, positions, "right")
+        if not len(which):
+            return
+        bounds = [0, *(np.flatnonzero(which[1:] != which[:-1]) + 1).tolist(), len(which)]
+        inside = positions - starts[which]
+        index: list[Any] = which[bounds[:-1]].tolist()
+        for k, begin in enumerate(bounds[:-1]):
+            end = bounds[k + 1]
+            yield begin, end, index[k], inside[begin:end]

@@ -1,0 +1,49 @@
+"""Writing: staging objects, planning cuts, applying changes, committing."""
+
+from dreamdb.write.changes import (
+    AddField,
+    Change,
+    DeleteRecords,
+    DropField,
+    RenameField,
+    SetCells,
+    SetMetadata,
+    WriteLayer,
+)
+from dreamdb.write.commit import (
+    CommitNote,
+    Committed,
+    commit,
+    create_branch,
+    create_ref,
+    stage_root,
+)
+from dreamdb.write.keys import KEY_KINDS, anchor_of_key
+from dreamdb.write.records import AddRecords
+from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
+from dreamdb.write.stage import Stage
+
+__all__ = [
+    "KEY_KINDS",
+    "AddField",
+    "AddRecords",
+    "Change",
+    "CommitNote",
+    "Committed",
+    "DeleteRecords",
+    "DropField",
+    "RenameField",
+    "SetCells",
+    "SetMetadata",
+    "Slab",
+    "Stage",
+    "WriteLayer",
+    "anchor_array",
+    "anchor_of_key",
+    "check_anchors",
+    "commit",
+    "create_branch",
+    "create_ref",
+    "slabs",
+    "stage_root",
+]

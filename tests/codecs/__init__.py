@@ -1,0 +1,1 @@
+"""Tests of the codecs: canonical bytes, reading, hostile payloads, coercion."""
