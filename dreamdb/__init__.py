@@ -11,6 +11,7 @@
 
 import logging as _logging
 
+from dreamdb._versions import __version__, show_versions
 from dreamdb.dataset import (
     Dataset,
     Log,
@@ -48,7 +49,6 @@ from dreamdb.errors import (
     UnsupportedFormatError,
 )
 from dreamdb.read import Comparison, col
-from dreamdb._versions import __version__, show_versions
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 

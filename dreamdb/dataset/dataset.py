@@ -290,7 +290,9 @@ def _sample(data: Any) -> pa.Table | None:
     if isinstance(data, pa.RecordBatchReader):
         return data.schema.empty_table()
     if isinstance(data, Mapping):
-        return pa.table({k: v if not hasattr(v, "ndim") or v.ndim == 1 else _matrix(v) for k, v in data.items()})
+        return pa.table(
+            {k: v if not hasattr(v, "ndim") or v.ndim == 1 else _matrix(v) for k, v in data.items()}
+        )
     if type(data).__module__.split(".")[0] == "pandas":
         return pa.Table.from_pandas(data, preserve_index=False)
     if hasattr(data, "__arrow_c_stream__"):

@@ -52,13 +52,25 @@ class LogRecord:
 
 
 def format_time(time_ns: int) -> str:
-    """Return a time as ``YYYY-MM-DD HH:MM:SS`` UTC."""
+    """Return a time as ``YYYY-MM-DD HH:MM:SS`` UTC.
+
+    Parameters
+    ----------
+    time_ns : int
+        Nanoseconds since the epoch.
+    """
     moment = datetime.datetime.fromtimestamp(time_ns // 1_000_000_000, datetime.UTC)
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def describe_operation(operation: dict[str, Any]) -> str:
-    """Return an operation in a few words."""
+    """Return an operation in a few words.
+
+    Parameters
+    ----------
+    operation : dict
+        What a manifest records.
+    """
     if operation["name"] == "transaction":
         return "; ".join(describe_operation(step) for step in operation.get("steps", []))
     parts = [str(operation["name"])]

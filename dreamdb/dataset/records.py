@@ -53,7 +53,15 @@ def column_values(ftype: FieldType, array: pa.Array) -> list[Any]:
 
 
 def records_of(schema: FieldList, columns: Mapping[str, pa.Array]) -> list[dict[str, Any]]:
-    """Return columns as one dictionary per record."""
+    """Return columns as one dictionary per record.
+
+    Parameters
+    ----------
+    schema : FieldList
+        The fields.
+    columns : mapping of str to Array
+        Columns of the output types, ``_anchor`` among them.
+    """
     lists = {
         name: array.to_pylist() if name == ANCHOR else column_values(schema[name].type, array)
         for name, array in columns.items()

@@ -25,7 +25,13 @@ _SAMPLE = 4_096
 
 
 def format_nbytes(nbytes: int) -> str:
-    """Return a number of bytes with a unit: ``1.2 MB``."""
+    """Return a number of bytes with a unit: ``1.2 MB``.
+
+    Parameters
+    ----------
+    nbytes : int
+        How many.
+    """
     size = float(nbytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
@@ -39,7 +45,13 @@ def _state(dataset: Dataset) -> str:
 
 
 def dataset_text(dataset: Dataset) -> str:
-    """Return at most 12 lines."""
+    """Return a dataset in at most 12 lines.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What to show.
+    """
     view = dataset._view
     schema = view.content.schema
     lines = [
@@ -61,7 +73,13 @@ def dataset_text(dataset: Dataset) -> str:
 
 
 def dataset_html(dataset: Dataset) -> str:
-    """Return a table of the fields, with thumbnails and small histograms."""
+    """Return a table of the fields, with thumbnails and small histograms.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What to show.
+    """
     view = dataset._view
     rows = []
     for name in view.content.schema:

@@ -58,7 +58,7 @@ class Scan:
     def to_pandas(self) -> Any:
         """Read everything into a pandas DataFrame."""
         try:
-            import pandas  # noqa: F401, ICN001
+            import pandas  # noqa: F401
         except ImportError:
             raise MissingDependencyError(
                 "pandas is not installed", hint="pip install 'dreamdb[pandas]'"
@@ -113,7 +113,8 @@ class Scan:
             lines.append(f"  rows:   {report.rows:,} returned")
             if plan.predicate is not None:
                 lines.append(
-                    f"  runs:   {report.windows:,} looked at, {report.pruned:,} excluded by statistics"
+                    f"  runs:   {report.windows:,} looked at, "
+                    f"{report.pruned:,} excluded by statistics"
                 )
         return "\n".join(lines)
 

@@ -265,27 +265,75 @@ class Schema:
         return self._add(name, ftype, required=required, rows_per_fragment=rows_per_fragment)
 
     def add_scalar_bool(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of booleans."""
+        """Add a field of booleans.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("bool"), required=required)
 
     def add_scalar_int(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of 64-bit integers."""
+        """Add a field of 64-bit integers.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("int"), required=required)
 
     def add_scalar_float(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of 64-bit floats; NaN is a value."""
+        """Add a field of 64-bit floats; NaN is a value.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("float"), required=required)
 
     def add_scalar_string(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of short texts, such as ids and names."""
+        """Add a field of short texts, such as ids and names.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("string"), required=required)
 
     def add_scalar_categorical(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of texts with few distinct values."""
+        """Add a field of texts with few distinct values.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("categorical"), required=required)
 
     def add_scalar_timestamp(self, name: str, *, required: bool = False) -> Self:
-        """Add a field of times: nanoseconds since the epoch, UTC."""
+        """Add a field of times: nanoseconds since the epoch, UTC.
+
+        Parameters
+        ----------
+        name : str
+            The field.
+        required : bool
+            Refuse nulls.
+        """
         return self._add(name, field_type("timestamp"), required=required)
 
     def add_list(self, name: str, item: str = "float", *, required: bool = False) -> Self:
@@ -361,13 +409,24 @@ class Schema:
 
     @classmethod
     def of_fields(cls, fields: FieldList) -> Self:
-        """Return the public schema of a stored one."""
+        """Return the public schema of a stored one.
+
+        Parameters
+        ----------
+        fields : FieldList
+            The stored fields.
+        """
         out = cls()
         out._fields = {name: fields[name] for name in fields}
         return out
 
     def to_fields(self, key: str | None = None) -> FieldList:
         """Return the stored form.
+
+        Parameters
+        ----------
+        key : str, optional
+            The field that gives records their anchors.
 
         Raises
         ------

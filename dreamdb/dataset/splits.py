@@ -64,7 +64,8 @@ def split_rows(
     shares = [float(share) for share in ratios.values()]
     if not shares or min(shares) < 0 or abs(sum(shares) - 1.0) > 1e-6:
         raise InvalidInputError(
-            f"the ratios {dict(ratios)} do not add up to 1", hint="such as {'train': 0.9, 'val': 0.1}"
+            f"the ratios {dict(ratios)} do not add up to 1",
+            hint="such as {'train': 0.9, 'val': 0.1}",
         )
     key = derive_key("split", seed)
     anchors = view.visible_anchors()

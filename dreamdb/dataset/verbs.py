@@ -46,7 +46,19 @@ Anchors = npt.NDArray[np.uint64]
 def add_records(
     view: View, data: object, *, anchor: str | None = None, upsert: bool = False
 ) -> AddRecords:
-    """Return the change that appends or upserts records."""
+    """Return the change that appends or upserts records.
+
+    Parameters
+    ----------
+    view : View
+        The records.
+    data : object
+        Anything tabular.
+    anchor : str, optional
+        The column that holds the anchors.
+    upsert : bool
+        Change records that are stored.
+    """
     schema = view.content.schema
     required: Iterable[str] | None = () if upsert else None
     if upsert and schema.key is None and anchor is None and not _has_anchors(data):
@@ -55,9 +67,7 @@ def add_records(
             hint="give each record an '_anchor', name the column with anchor=..., "
             "or create the dataset with key=...",
         )
-    return AddRecords(
-        lambda: slabs(data, schema, anchor=anchor, fields=required), upsert=upsert
-    )
+    return AddRecords(lambda: slabs(data, schema, anchor=anchor, fields=required), upsert=upsert)
 
 
 def _has_anchors(data: object) -> bool:
@@ -74,7 +84,17 @@ def _has_anchors(data: object) -> bool:
 
 
 def set_cells(view: View, anchors: object, values: Mapping[str, object]) -> SetCells:
-    """Return the change that replaces cells of some records."""
+    """Return the change that replaces cells of some records.
+
+    Parameters
+    ----------
+    view : View
+        The records.
+    anchors : int or array-like of uint64
+        Which records.
+    values : mapping of str to object
+        One value per anchor, or one for all, by field.
+    """
     if not isinstance(values, Mapping) or not values:
         raise InvalidInputError("update needs a dictionary of fields and values")
     view.check_fields(list(values))
@@ -121,7 +141,17 @@ def _reorder(column: pa.ChunkedArray, order: Any) -> pa.ChunkedArray:
 
 
 def delete_records(view: View, which: object, reason: str | None) -> DeleteRecords:
-    """Return the change that deletes records, by anchors or by a condition."""
+    """Return the change that deletes records, by anchors or by a condition.
+
+    Parameters
+    ----------
+    view : View
+        The records.
+    which : array-like of uint64, Expression or str
+        Anchors or a condition.
+    reason : str or None
+        Recorded in the manifest.
+    """
     import pyarrow.compute as pc
 
     if isinstance(which, (str, pc.Expression)):
@@ -147,7 +177,21 @@ def layer_field(
     parent: str | None,
     algorithm: str | None = None,
 ) -> Field:
-    """Return the definition of a layer; an existing field keeps its cuts."""
+    """Return the definition of a layer; an existing field keeps its cuts.
+
+    Parameters
+    ----------
+    view : View
+        The records.
+    name : str
+        The layer.
+    ftype : FieldType
+        What its values are.
+    parent : str or None
+        The field it was derived from.
+    algorithm : str, optional
+        Similarity of an embedding.
+    """
     check_field_name(name)
     schema = view.content.schema
     if parent is not None:
@@ -269,5 +313,3 @@ def _split_table(table: pa.Table, name: str) -> tuple[object, object]:
             field=name,
         )
     return table.column(anchor), table.column(value)
-
-

@@ -153,7 +153,7 @@ class Versions(Handle):
         max_depth : int, optional
             At most so many.
         """
-        records = []
+        records: list[LogRecord] = []
         for address, manifest in first_parents(self._space.cache, self._manifest):
             if max_depth is not None and len(records) >= max_depth:
                 break

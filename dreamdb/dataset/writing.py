@@ -79,7 +79,11 @@ class WriteVerbs:
         return self._add(data, anchor, message, upsert=False).added
 
     def append_many(
-        self, samples: Sequence[Mapping[str, Any]], commit: bool = True, *, message: str | None = None
+        self,
+        samples: Sequence[Mapping[str, Any]],
+        commit: bool = True,
+        *,
+        message: str | None = None,
     ) -> int:
         """Append records given as dictionaries.
 
@@ -129,9 +133,7 @@ class WriteVerbs:
         self._apply(change, message)
         return change
 
-    def update(
-        self, anchors: Any, values: Mapping[str, Any], *, message: str | None = None
-    ) -> int:
+    def update(self, anchors: Any, values: Mapping[str, Any], *, message: str | None = None) -> int:
         """Change fields of existing records.
 
         Parameters
@@ -157,9 +159,7 @@ class WriteVerbs:
         self._apply(change, message)
         return len(change.anchors)
 
-    def delete(
-        self, which: Any, reason: str | None = None, *, message: str | None = None
-    ) -> int:
+    def delete(self, which: Any, reason: str | None = None, *, message: str | None = None) -> int:
         """Delete records.
 
         Parameters
@@ -350,9 +350,7 @@ class WriteVerbs:
         self._look().check_fields([old])
         self._apply(RenameField(old, new), message)
 
-    def set_metadata(
-        self, values: Mapping[str, str | None], *, message: str | None = None
-    ) -> None:
+    def set_metadata(self, values: Mapping[str, str | None], *, message: str | None = None) -> None:
         """Set notes that belong to the data, such as a licence; None removes one.
 
         Parameters

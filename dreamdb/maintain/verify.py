@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -14,8 +15,7 @@ from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
 from dreamdb.history import load_manifest, resolve_address
 from dreamdb.maintain.reach import roots
-from dreamdb.model import ANCHOR, Content, Node, build_tree, leaf_entries, track_cuts
-
+from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source, Track, View
@@ -89,7 +89,14 @@ class _Verifier:
         self._owners: dict[Address, list[str]] = {}
         self.report = VerifyReport()
 
-    def _guard(self, ref: str, work: Callable[[], None], **where: object) -> bool:
+    def _guard(
+        self,
+        ref: str,
+        work: Callable[[], None],
+        *,
+        name: str | None = None,
+        rows: tuple[int, int] | None = None,
+    ) -> bool:
         try:
             work()
         except DreamDBError as error:
@@ -100,7 +107,8 @@ class _Verifier:
                     str(error),
                     found if isinstance(found, str) else None,
                     (ref,),
-                    **where,  # type: ignore[arg-type]
+                    name,
+                    rows,
                 )
             )
             return False
@@ -110,7 +118,7 @@ class _Verifier:
         """Follow every root."""
         for name, address in roots(self._backend):
             self.report.refs += not name.startswith("reflog of ")
-            self._guard(name, lambda n=name, a=address: self._ref(n, a))  # type: ignore[misc]
+            self._guard(name, partial(self._ref, name, address))
         return self.report
 
     def _count(self, address: Address, kind: Kind) -> memoryview:
@@ -137,7 +145,7 @@ class _Verifier:
             seen.add(at)
             self._owners[at] = [name]
             parents: list[Address] = []
-            self._guard(name, lambda a=at, p=parents: self._manifest(name, a, p))  # type: ignore[misc]
+            self._guard(name, partial(self._manifest, name, at, parents))
             stack += parents
 
     def _manifest(self, ref: str, address: Address, parents: list[Address]) -> None:
@@ -157,14 +165,17 @@ class _Verifier:
         self._contents.add(manifest.content)
         content = Content.decode(self._count(manifest.content, Kind.CONTENT))
         view = View(self._source, content)
-        self._guard(ref, lambda: self._track(ref, ANCHOR, view.timeline, view))
+        self._guard(ref, partial(self._track, ref, ANCHOR, view))
         for name in content.schema:
             self._guard(
-                ref, lambda n=name: self._track(ref, n, view.track(n), view), field=name  # type: ignore[misc]
+                ref,
+                partial(self._track, ref, name, view),
+                name=name,
             )
-        self._guard(ref, lambda: self._tombstones(view))
+        self._guard(ref, partial(self._tombstones, view))
 
-    def _track(self, ref: str, name: str, track: Track, view: View) -> None:
+    def _track(self, ref: str, name: str, view: View) -> None:
+        track = view.track(name)
         if track.root is None:
             return
         mark = (track.root, str(track.ftype), 0)
@@ -195,7 +206,7 @@ class _Verifier:
         nodes.setdefault(address, node)
         return address
 
-    def _fragments(self, ref: str, name: str, track: Track, entries: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _fragments(self, ref: str, name: str, track: Track, entries: Entries) -> None:
         start = 0
         for entry in entries:
             rows = int(entry["rows"])
@@ -203,8 +214,8 @@ class _Verifier:
             if address != ZERO_ADDRESS:
                 self._guard(
                     ref,
-                    lambda e=entry, a=address: self._fragment(track, e, a),  # type: ignore[misc]
-                    field=name,
+                    partial(self._fragment, track, entry, address),
+                    name=name,
                     rows=(start, start + rows),
                 )
             start += rows

@@ -21,8 +21,8 @@ __all__ = [
     "LADDER",
     "NODE_RULE",
     "OPEN",
-    "Cuts",
     "CutRule",
+    "Cuts",
     "closed_ends",
     "nearest_rung",
     "node_salt",
@@ -42,7 +42,15 @@ OPEN: Final = 255
 
 @dataclass(frozen=True, slots=True)
 class CutRule:
-    """Chunk lengths and thresholds, in keys and in units of 2**-9 of the hash range."""
+    """Chunk lengths and thresholds.
+
+    Parameters
+    ----------
+    minimum, mean, maximum : int
+        Keys per chunk.
+    hard, easy : int
+        Thresholds up to and behind the mean, in units of 2**-9 of the hash range.
+    """
 
     minimum: int
     mean: int
@@ -185,5 +193,3 @@ def nearest_rung(rows: float) -> int:
         if max(mean, rows) * min(LADDER[best], rows) <= max(LADDER[best], rows) * min(mean, rows):
             best = rung
     return best
-
-

@@ -42,7 +42,8 @@ def _members(document: dict[str, Any], names: set[str], what: str) -> None:
     version = document.get("format")
     if version != FORMAT:
         raise UnsupportedFormatError(
-            f"a {what} has format {version!r}", hint="a newer dreamdb wrote it: pip install -U dreamdb"
+            f"a {what} has format {version!r}",
+            hint="a newer dreamdb wrote it: pip install -U dreamdb",
         )
     if set(document) != names:
         odd = sorted(set(document) ^ names)
@@ -287,9 +288,7 @@ class Tag:
 
 def new_space() -> bytes:
     """Return the bytes of a new ``space.json``."""
-    return encode_document(
-        {"dreamdb": "space", "format": FORMAT, "required": [], "optional": []}
-    )
+    return encode_document({"dreamdb": "space", "format": FORMAT, "required": [], "optional": []})
 
 
 def check_space(payload: Bytes, url: str) -> None:

@@ -93,7 +93,9 @@ class Node:
         """Return the payload of the node object."""
         entries = self.entries
         head = _HEADER.pack(MAGIC, self.level, self.stats, 0, len(entries), 0)
-        columns = [np.ascontiguousarray(entries[name]).tobytes() for name in entries.dtype.names]
+        columns = [
+            np.ascontiguousarray(entries[name]).tobytes() for name in entries.dtype.names or ()
+        ]
         return head + b"".join(columns)
 
     @classmethod
@@ -162,9 +164,9 @@ def _check_entries(entries: Entries, level: int) -> None:
         raise FormatError("a node's counts are out of range")
     if not bool((entries["nbytes"] < (1 << 62) // len(entries)).all()):
         raise FormatError("a node's byte counts are out of range")
-    first = np.frombuffer(
-        np.ascontiguousarray(entries["address"]).tobytes(), np.uint8
-    ).reshape(-1, ADDRESS_SIZE)[:, 0]
+    first = np.frombuffer(np.ascontiguousarray(entries["address"]).tobytes(), np.uint8).reshape(
+        -1, ADDRESS_SIZE
+    )[:, 0]
     present = first == 0x1E
     if level == 1:
         rungs = entries["rung"]

@@ -102,7 +102,9 @@ def field_type(kind: str, **members: Any) -> FieldType:
         except TypeError:
             name = str(dtype)
         if name not in _DTYPES:
-            raise SchemaError(f"a tensor cannot have dtype {dtype!r}", hint=f"use one of {sorted(_DTYPES)}")
+            raise SchemaError(
+                f"a tensor cannot have dtype {dtype!r}", hint=f"use one of {sorted(_DTYPES)}"
+            )
         shape = tuple(_positive(n, "a tensor's shape", MAX_DIM) for n in members.get("shape") or ())
         if not shape or int(np.prod(shape, dtype=object)) > 1 << 28:
             raise SchemaError(f"a tensor cannot have shape {shape}")
@@ -156,7 +158,9 @@ def default_rungs(ftype: FieldType, *, rows_per_fragment: int | None = None) -> 
     if rows_per_fragment is not None:
         rows = _positive(rows_per_fragment, "rows_per_fragment", LADDER[-1])
         rung = nearest_rung(rows)
-        return rung, max(0, rung - 2) if width is None else min(rung, nearest_rung(_VECTOR_FLOOR / width))
+        return rung, max(0, rung - 2) if width is None else min(
+            rung, nearest_rung(_VECTOR_FLOOR / width)
+        )
     if width is not None:
         rung = nearest_rung(_VECTOR_TARGET / width)
         return rung, min(rung, nearest_rung(_VECTOR_FLOOR / width))
@@ -309,6 +313,10 @@ class FieldList(Mapping[str, Field]):
 
     def __contains__(self, name: object) -> bool:
         return any(f.name == name for f in self.fields)
+
+    def find(self, name: str) -> Field | None:
+        """Return a field, or None when there is none of that name."""
+        return next((f for f in self.fields if f.name == name), None)
 
     def __iter__(self) -> Iterator[str]:
         return iter([f.name for f in self.fields])

@@ -83,7 +83,9 @@ def _descend(root: Address, key: int, level: int, load: Load) -> tuple[_Path, No
     node = load(root)
     path: _Path = []
     while node.level > level:
-        index = min(int(np.searchsorted(node.entries["key"], np.uint64(key))), len(node.entries) - 1)
+        index = min(
+            int(np.searchsorted(node.entries["key"], np.uint64(key))), len(node.entries) - 1
+        )
         path.append((node, index))
         node = _child(node, index, load)
     return path, node
@@ -227,6 +229,17 @@ def leaf_entries(
     stop: int | None = None,
 ) -> tuple[Entries, int]:
     """Return the fragment entries that overlap the row range ``[start, stop)``.
+
+    Parameters
+    ----------
+    root : Address or None
+        The tree; None for an empty one.
+    stats : int
+        Statistics kind of the track.
+    load : callable
+        Reads a node by address.
+    start, stop : int
+        Row range; to the end when ``stop`` is None.
 
     Returns
     -------

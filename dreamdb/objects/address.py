@@ -53,9 +53,7 @@ class Kind(IntEnum):
     CATALOG = 11
 
 
-_CONTEXT: Final = {
-    kind: f"dreamdb v1 {kind.name.lower().replace('_', '-')}" for kind in Kind
-}
+_CONTEXT: Final = {kind: f"dreamdb v1 {kind.name.lower().replace('_', '-')}" for kind in Kind}
 
 
 def num_pages(length: int) -> int:

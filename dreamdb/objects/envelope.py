@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from dreamdb.errors import FormatError, HashMismatchError, UnsupportedFormatError
 from dreamdb.objects.address import (
@@ -204,9 +204,7 @@ def seal(kind: Kind, parts: Sequence[Bytes], *, compress: bool) -> SealedObject:
             compression, body, body_nbytes = Compression.ZSTD, (squeezed,), len(squeezed)
     envelope = Envelope(kind, compression, raw, body_nbytes)
     trailer: tuple[Bytes, ...] = (hashes,) if envelope.trailer_nbytes else ()
-    return SealedObject(
-        address, (envelope.pack(), *body, *trailer), envelope.stored_nbytes, raw
-    )
+    return SealedObject(address, (envelope.pack(), *body, *trailer), envelope.stored_nbytes, raw)
 
 
 def decompress(envelope: Envelope, body: Bytes, name: str) -> memoryview:
@@ -231,7 +229,7 @@ def decompress(envelope: Envelope, body: Bytes, name: str) -> memoryview:
     return view
 
 
-def _codec():  # type: ignore[no-untyped-def]
+def _codec() -> Any:
     codec = getattr(_LOCAL, "zstd", None)
     if codec is None:
         import pyarrow as pa

@@ -55,9 +55,7 @@ def check_ref_name(name: object) -> str:
 
 
 def _encode(name: str) -> str:
-    return "".join(
-        chr(b) if b in _PLAIN else f"%{b:02x}" for b in name.encode("ascii", "replace")
-    )
+    return "".join(chr(b) if b in _PLAIN else f"%{b:02x}" for b in name.encode("ascii", "replace"))
 
 
 def encode_ref_key(name: str) -> str:

@@ -48,7 +48,16 @@ class OpenedObject:
         When the bytes are not that object.
     """
 
-    __slots__ = ("_hashes", "_pending", "_seen", "address", "kind", "nbytes", "payload", "stored_nbytes")
+    __slots__ = (
+        "_hashes",
+        "_pending",
+        "_seen",
+        "address",
+        "kind",
+        "nbytes",
+        "payload",
+        "stored_nbytes",
+    )
 
     def __init__(self, address: Address, stored: memoryview, kind: Kind | None) -> None:
         name = to_text(address)
@@ -57,8 +66,7 @@ class OpenedObject:
             kind = envelope.kind
         elif envelope.kind is not kind:
             raise FormatError(
-                f"object {name} is a {envelope.kind.name.lower()}, "
-                f"not a {kind.name.lower()}",
+                f"object {name} is a {envelope.kind.name.lower()}, not a {kind.name.lower()}",
                 object=name,
             )
         body = stored[ENVELOPE_SIZE : ENVELOPE_SIZE + envelope.body_nbytes]

@@ -41,6 +41,17 @@ def output_schema(
 ) -> pa.Schema:
     """Return the Arrow schema of a scan.
 
+    Parameters
+    ----------
+    schema : FieldList
+        The stored schema.
+    fields : sequence of str
+        Which fields, in order.
+    categoricals : str
+        ``"string"`` or ``"dictionary"``.
+    anchor : bool
+        Whether ``_anchor`` comes first.
+
     Raises
     ------
     InvalidInputError

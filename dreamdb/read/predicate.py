@@ -71,9 +71,11 @@ class Bounds:
         """Return the bounds that a tree entry of a field keeps."""
         nulls, rows = int(entry["nulls"]), int(entry["rows"])
         low = high = None
-        if "low" in entry.dtype.names and nulls < rows:
+        if "low" in (entry.dtype.names or ()) and nulls < rows:
             width = entry.dtype["low"].itemsize
-            stored = [bytes(np.asarray(entry[n]).tobytes()).ljust(width, b"\0") for n in ("low", "high")]
+            stored = [
+                bytes(np.asarray(entry[n]).tobytes()).ljust(width, b"\0") for n in ("low", "high")
+            ]
             known = value_bounds(ftype, stored[0], stored[1])
             low, high = (None, None) if known is None else known
         return cls(low, high, nulls, rows)

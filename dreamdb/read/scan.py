@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -80,9 +81,7 @@ class ScanPlan:
 
     def schema(self, view: View) -> pa.Schema:
         """Return the one schema of all batches."""
-        return output_schema(
-            view.content.schema, self.fields, categoricals=self.categoricals
-        )
+        return output_schema(view.content.schema, self.fields, categoricals=self.categoricals)
 
 
 def check_batch_size(batch_size: object) -> int:
@@ -94,9 +93,7 @@ def check_batch_size(batch_size: object) -> int:
     return int(batch_size)
 
 
-def to_batch(
-    view: View, arrays: Mapping[str, pa.Array], schema: pa.Schema
-) -> pa.RecordBatch:
+def to_batch(view: View, arrays: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     """Return logical arrays as one output batch."""
     columns = []
     for column in schema:
@@ -250,7 +247,7 @@ def _windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
                 for name in tracks
                 if name != ANCHOR
             }
-            for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+            for low, high in pairwise(bounds)
         ]
         alive = plan.predicate.may_match(runs) if runs and runs[0] else [True] * len(runs)
         for low, high, wanted in zip(bounds[:-1], bounds[1:], alive, strict=True):
@@ -270,9 +267,7 @@ def _merge_short(edges: list[int]) -> list[int]:
     return [*out, edges[-1]]
 
 
-def _bounds_of(
-    track: Track, entries: tuple[Any, Positions], low: int, high: int
-) -> Bounds:
+def _bounds_of(track: Track, entries: tuple[Any, Positions], low: int, high: int) -> Bounds:
     """Join the bounds of the fragments that overlap a run."""
     found, ends = entries
     first = int(np.searchsorted(ends, low, "right"))
@@ -330,7 +325,9 @@ def _filtered(view: View, plan: ScanPlan, schema: pa.Schema) -> Iterator[pa.Reco
             joined = np.concatenate(held)
             whole = len(joined) if full else len(joined) // plan.batch_size * plan.batch_size
             for begin in range(0, whole, plan.batch_size):
-                yield _gathered(view, plan, joined[begin : min(begin + plan.batch_size, whole)], schema)
+                yield _gathered(
+                    view, plan, joined[begin : min(begin + plan.batch_size, whole)], schema
+                )
             held, count = [joined[whole:]], len(joined) - whole
             if left is not None:
                 left -= whole
@@ -340,9 +337,7 @@ def _filtered(view: View, plan: ScanPlan, schema: pa.Schema) -> Iterator[pa.Reco
         yield _gathered(view, plan, np.concatenate(held), schema)
 
 
-def _gathered(
-    view: View, plan: ScanPlan, rows: Positions, schema: pa.Schema
-) -> pa.RecordBatch:
+def _gathered(view: View, plan: ScanPlan, rows: Positions, schema: pa.Schema) -> pa.RecordBatch:
     arrays = {column.name: gather(view.track(column.name), rows) for column in schema}
     plan.report.rows += len(rows)
     return to_batch(view, arrays, schema)
@@ -369,4 +364,3 @@ def count_matching(view: View, plan: ScanPlan) -> int:
     else:
         total = sum(len(rows) for rows in matching_rows(view, plan))
     return total if plan.limit is None else min(total, plan.limit)
-

@@ -146,7 +146,10 @@ def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
                 keep &= validity(array)
             child = array.values
             vectors = np.frombuffer(
-                child.buffers()[1], np.float32, len(array) * dim, (child.offset + array.offset * dim) * 4
+                child.buffers()[1],
+                np.float32,
+                len(array) * dim,
+                (child.offset + array.offset * dim) * 4,
             ).reshape(-1, dim)
             rows = np.arange(start, stop)
             if not keep.all():

@@ -51,7 +51,7 @@ def parse_condition(text: str, types: Mapping[str, FieldType]) -> pc.Expression:
     except errors.SqlglotError as error:
         first = str(error).splitlines()[0]
         raise ExpressionError(f"the predicate {text!r} is not SQL: {first}") from None
-    where = tree.args.get("where") if tree is not None else None
+    where = tree.args.get("where")
     others = {k for k, v in tree.args.items() if v} - {"expressions", "where", "kind", "hint"}
     if where is None or others:
         raise ExpressionError(f"{text!r} is more than a condition")
@@ -106,7 +106,7 @@ class _Translator:
             raise FieldNotFoundError(
                 f"the predicate names the field {name!r}, which does not exist",
                 hint=nearest_hint(name, self._types, "fields")
-                or "quote names with special characters: \"my-field\"",
+                or 'quote names with special characters: "my-field"',
                 field=name,
             )
         return pc.field(name)

@@ -57,7 +57,7 @@ def summarise(view: View, name: str) -> FieldSummary:
     Cost: 1 object read per tree node of the field.
     """
     track = view.track(name)
-    entries, _, _, addresses = track.flat()
+    *_, addresses = track.flat()
     low = high = None
     if track.root is not None:
         node = view.source.node(track.root)

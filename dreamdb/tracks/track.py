@@ -95,9 +95,7 @@ class Track:
             low = int(np.searchsorted(ends, start, "right"))
             high = int(np.searchsorted(ends, stop, "left")) + 1
             return entries[low:high], int(starts[low]) if low < len(starts) else start
-        return leaf_entries(
-            self.root, self.stats, load=self.source.node, start=start, stop=stop
-        )
+        return leaf_entries(self.root, self.stats, load=self.source.node, start=start, stop=stop)
 
     def flat(self) -> tuple[Entries, Positions, Positions, list[Address]]:
         """Return all entries, their first rows, their end rows, and their addresses.

@@ -6,6 +6,7 @@ Source: design/0001 section 3.
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def find_in_keys(track: Track, anchors: Anchors) -> Positions:
     which = np.searchsorted(entries["key"], anchors)
     found = np.full(len(anchors), -1, np.int64)
     bounds = [0, *(np.flatnonzero(which[1:] != which[:-1]) + 1).tolist(), len(which)]
-    for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for begin, end in pairwise(bounds):
         index = int(which[begin])
         if index >= len(entries):
             break
@@ -131,9 +132,7 @@ class View:
     def adopt(self, older: View) -> None:
         """Take over the opened tracks that this view shares with an older one."""
         for name, track in older._tracks.items():
-            root = (
-                self.content.timeline if name == ANCHOR else self.content.tracks.get(name)
-            )
+            root = self.content.timeline if name == ANCHOR else self.content.tracks.get(name)
             if root is not None and root == track.root:
                 field = self.content.schema[name] if name != ANCHOR else None
                 if field is None or field.type == track.ftype:

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from dreamdb.model import ANCHOR, LADDER, OPEN, Content, edit_tree
 from dreamdb.tracks import Track, View
+from dreamdb.types import Address
 from dreamdb.write.plan import Piece, extend_tail
 from dreamdb.write.stage import PendingEntry, Stage
-from dreamdb.types import Address
 from dreamdb.write.tracks import join_entries
 
 __all__ = ["Appender"]

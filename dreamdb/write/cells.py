@@ -33,9 +33,7 @@ def _fixed_width_rows(array: pa.Array) -> npt.NDArray[np.void] | None:
     return np.frombuffer(buffer, np.dtype((np.void, width)), len(array), at)
 
 
-def replace_cells(
-    old: pa.Array, rows: Positions, values: pa.ChunkedArray | pa.Array
-) -> pa.Array:
+def replace_cells(old: pa.Array, rows: Positions, values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return a copy of an array with the values at some rows replaced.
 
     Parameters
@@ -65,9 +63,7 @@ def replace_cells(
     return pa.concat_arrays([old, new]).take(pa.array(index))
 
 
-def place_cells(
-    count: int, rows: Positions, values: pa.ChunkedArray | pa.Array
-) -> pa.Array:
+def place_cells(count: int, rows: Positions, values: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return an array of ``count`` values that is null except at some rows."""
     new = _single(values)
     index = np.zeros(count, np.int64)
@@ -88,9 +84,7 @@ def cells_equal(left: pa.Array, right: pa.Array) -> npt.NDArray[np.bool_]:
     if pa.types.is_nested(left.type) or pa.types.is_floating(left.type):
         # Slices of length one compare with the null and NaN semantics of Array.equals.
         if pa.types.is_floating(left.type):
-            same = pc.or_kleene(
-                pc.equal(left, right), pc.and_(pc.is_nan(left), pc.is_nan(right))
-            )
+            same = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_nan(left), pc.is_nan(right)))
         else:
             return np.array(
                 [x == y for x, y in zip(left.to_pylist(), right.to_pylist(), strict=True)], np.bool_

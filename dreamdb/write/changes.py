@@ -63,8 +63,8 @@ class Change(Protocol):
 
 def check_same_field(base: View, tip: View, name: str) -> None:
     """Raise ConflictError when another writer added, dropped or redefined a field."""
-    before = base.content.schema[name] if name in base.content.schema else None
-    after = tip.content.schema[name] if name in tip.content.schema else None
+    before = base.content.schema.find(name)
+    after = tip.content.schema.find(name)
     if before != after:
         what = "added" if before is None else "dropped" if after is None else "redefined"
         raise ConflictError(
@@ -75,7 +75,17 @@ def check_same_field(base: View, tip: View, name: str) -> None:
 
 
 def check_same_cells(base: View, tip: View, name: str, anchors: Anchors) -> None:
-    """Raise ConflictError when another writer changed or removed some of these cells."""
+    """Raise ConflictError when another writer changed or removed some of these cells.
+
+    Parameters
+    ----------
+    base, tip : View
+        What the caller saw, and what it has become.
+    name : str
+        The field.
+    anchors : ndarray of uint64
+        The records.
+    """
     check_same_field(base, tip, name)
     if base.content.tracks.get(name) == tip.content.tracks.get(name):
         return

@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dreamdb.errors import AlreadyExistsError, ConflictError, ReadOnlyError, RefConflictError, StorageError
+from dreamdb.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ReadOnlyError,
+    RefConflictError,
+    StorageError,
+)
 from dreamdb.history import find_ref, is_ancestor, load_manifest, resolve_address, skip_address
 from dreamdb.model import Content, Manifest
 from dreamdb.objects import Kind
-from dreamdb.tracks import Source, View
 from dreamdb.store import Backend, RefValue
+from dreamdb.tracks import Source, View
 from dreamdb.types import Address
 from dreamdb.write.changes import Change
 from dreamdb.write.stage import Stage
@@ -179,7 +185,8 @@ def commit(
                 return published
             time.sleep(random.uniform(0.0, min(0.2, 0.002 * 2 ** min(attempt, 6))))
     raise ConflictError(
-        f"publish conflict on ref {ref!r}: lost {MAX_ATTEMPTS} races in a row; nothing was published",
+        f"publish conflict on ref {ref!r}: lost {MAX_ATTEMPTS} races in a row; "
+        "nothing was published",
         hint="fewer writers per branch, or one branch per writer and a merge",
         ref=ref,
     )
@@ -231,9 +238,7 @@ def _attempt(
             stage.abort()
             return Committed(current.address, view, changed=False)
         address = stage.document(Kind.CONTENT, content.encode())
-        manifest = make_manifest(
-            source, address, (current.address,), _operation(changes), note
-        )
+        manifest = make_manifest(source, address, (current.address,), _operation(changes), note)
         mine = stage.document(Kind.MANIFEST, manifest.encode())
         stage.flush()
     except BaseException:
@@ -246,9 +251,7 @@ def _attempt(
     return Committed(mine, result, True, stage.written_nbytes, stage.written_objects)
 
 
-def _apply_all(
-    source: Source, stage: Stage, view: View, changes: Sequence[Change]
-) -> Content:
+def _apply_all(source: Source, stage: Stage, view: View, changes: Sequence[Change]) -> Content:
     """Apply changes one after the other; each sees what the earlier ones have written."""
     content = view.content
     for index, change in enumerate(changes):
@@ -261,9 +264,7 @@ def _apply_all(
     return content
 
 
-def _swap(
-    backend: Backend, source: Source, ref: str, current: RefValue, mine: Address
-) -> bool:
+def _swap(backend: Backend, source: Source, ref: str, current: RefValue, mine: Address) -> bool:
     """Move the ref; on any doubt read it back and look for our manifest in its history."""
     try:
         backend.refs.swap(ref, current, mine)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -23,7 +24,17 @@ ReadKeys: TypeAlias = Callable[[int, int], Keys]
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A fragment-to-be: rows ``[start, stop)``, the last key, the rung."""
+    """A fragment of a track's tail.
+
+    Parameters
+    ----------
+    start, stop : int
+        Rows of the timeline.
+    key : int
+        The last anchor.
+    rung : int
+        Its rung; OPEN for the open fragment.
+    """
 
     start: int
     stop: int
@@ -221,7 +232,7 @@ def _collect(
         else:
             ranges = tuple(
                 (bool(is_new[a]), int(origin[a]), int(origin[b - 1]) + 1)
-                for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+                for a, b in pairwise(bounds)
             )
             planned.append(Planned(key, end - start, rung, ranges))
         start = end

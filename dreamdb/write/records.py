@@ -161,7 +161,9 @@ class _Writer:
         if order is not None:
             slab = slab.take(order)
         assert slab.anchors is not None
-        late = int(np.searchsorted(slab.anchors, np.uint64(max(self._appender.last_key, 0)), "right"))
+        late = int(
+            np.searchsorted(slab.anchors, np.uint64(max(self._appender.last_key, 0)), "right")
+        )
         if self._appender.last_key < 0:
             late = 0
         if late:
@@ -213,7 +215,9 @@ class _Writer:
         stored = rows >= 0
         deleted = np.zeros(len(rows), np.bool_)
         if len(dead):
-            deleted = stored & (dead[np.minimum(np.searchsorted(dead, rows), len(dead) - 1)] == rows)
+            deleted = stored & (
+                dead[np.minimum(np.searchsorted(dead, rows), len(dead) - 1)] == rows
+            )
         visible = stored & ~deleted
         if visible.any():
             self._change(slab.take(np.flatnonzero(visible)), rows[visible])
@@ -230,7 +234,7 @@ class _Writer:
             self._look_at(content)
 
     def _change(self, slab: Slab, rows: Positions) -> None:
-        """Records that are stored: changed by an upsert, skipped when equal, else refused."""
+        """Change stored records for an upsert, skip equal ones, refuse all others."""
         view, key = self._view, self._view.content.schema.key
         assert slab.anchors is not None
         if key is not None:
@@ -255,7 +259,7 @@ class _Writer:
         self._look_at(content)
 
     def _revive(self, slab: Slab, rows: Positions) -> None:
-        """Deleted records that are appended again become visible with the new values."""
+        """Make deleted records that are appended again visible, with the new values."""
         assert slab.anchors is not None
         self._check_complete(slab)
         view = self._view

@@ -99,7 +99,9 @@ def anchor_array(values: object, *, what: str = "_anchor", first_row: int = 0) -
             row = next(i for i, v in enumerate(column) if not v.is_valid)
             raise refuse(row, "it is null")
         chunks = [
-            np.frombuffer(c.buffers()[1], c.type.to_pandas_dtype(), len(c), c.offset * c.type.bit_width // 8)
+            np.frombuffer(
+                c.buffers()[1], c.type.to_pandas_dtype(), len(c), c.offset * c.type.bit_width // 8
+            )
             for c in column.chunks
             if len(c)
         ]
@@ -358,7 +360,9 @@ def _from_dictionaries(
                     raise _unknown(name, schema, row + first_row)
                 used[name] = None
     if given not in (0, len(records)):
-        row = next(i for i, r in enumerate(records) if (anchor_name in r) != (anchor_name in records[0]))
+        row = next(
+            i for i, r in enumerate(records) if (anchor_name in r) != (anchor_name in records[0])
+        )
         raise InvalidInputError(
             f"row {row + first_row}: some records carry an anchor and some do not",
             hint="give all records of one call an '_anchor', or none",

@@ -16,8 +16,8 @@ import pyarrow as pa
 from dreamdb.codecs import encode
 from dreamdb.model import Entries, Node, empty_entries, stats_kind
 from dreamdb.objects import Kind, SealedObject, seal
-from dreamdb.tracks import Source
 from dreamdb.store import Backend
+from dreamdb.tracks import Source
 from dreamdb.types import Address, Bytes, FieldType
 
 __all__ = ["PendingEntry", "Stage"]
