@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpy as np
 import pyarrow as pa
 
 from dreamdb import config
@@ -109,7 +110,6 @@ class Dataset(Reading, Writing, Versions):
                 )
             kept = [c for c in table.column_names if c != anchor]
             schema = Schema.from_arrow(table.select(kept).schema, data=table)
-            data = table if isinstance(data, (pa.Table, list)) else data
         if not isinstance(schema, Schema):
             raise SchemaError(f"a schema is needed, not a {type(schema).__name__}")
         fields = schema.to_fields(key)
@@ -282,22 +282,48 @@ def _sample(data: Any) -> pa.Table | None:
     if isinstance(data, pa.Table):
         return data
     if isinstance(data, list):
-        if data and isinstance(data[0], Mapping):
-            return pa.Table.from_pylist(data)
+        if data and all(isinstance(record, Mapping) for record in data):
+            names = dict.fromkeys(name for record in data for name in record)
+            return _columns({name: [r.get(name) for r in data] for name in names})
         return None
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
     if isinstance(data, pa.RecordBatchReader):
         return data.schema.empty_table()
     if isinstance(data, Mapping):
-        return pa.table(
-            {k: v if not hasattr(v, "ndim") or v.ndim == 1 else _matrix(v) for k, v in data.items()}
-        )
+        return _columns(data)
     if type(data).__module__.split(".")[0] == "pandas":
         return pa.Table.from_pandas(data, preserve_index=False)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.RecordBatchReader.from_stream(data).schema.empty_table()
     return None
+
+
+def _columns(data: Mapping[str, Any]) -> pa.Table:
+    """Return columns as a table; a column whose type cannot be told is an error with its name."""
+    arrays = {}
+    for name, values in data.items():
+        if isinstance(values, list) and _all_vectors(values):
+            values = np.stack(values)
+        try:
+            matrix = getattr(values, "ndim", 1) > 1
+            arrays[name] = _matrix(values) if matrix else pa.array(values)
+        except (pa.ArrowException, OverflowError, TypeError) as error:
+            raise SchemaError(
+                f"the type of the column {name!r} cannot be told from its values: {error}",
+                hint="give a schema: Dataset.create(name, Schema()..., data=data)",
+                field=name,
+            ) from None
+    try:
+        return pa.table(arrays)
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"the columns do not make a table: {error}") from None
+
+
+def _all_vectors(values: list[Any]) -> bool:
+    return bool(values) and all(
+        isinstance(v, np.ndarray) and v.ndim and v.shape == values[0].shape for v in values
+    )
 
 
 def _matrix(values: Any) -> pa.Array:

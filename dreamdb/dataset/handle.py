@@ -48,11 +48,15 @@ class Handle:
     @property
     def _view(self) -> View:
         opened = self._opened
-        if opened is None:
-            source = self._space.source
-            manifest = load_manifest(source.cache, self._manifest)
-            opened = self._opened = View(source, source.content(manifest.content))
-        return opened
+        if opened is not None:
+            return opened
+        # Another thread may commit through this handle meanwhile: manifest and view move together.
+        with self._lock:
+            if self._opened is None:
+                source = self._space.source
+                manifest = load_manifest(source.cache, self._manifest)
+                self._opened = View(source, source.content(manifest.content))
+            return self._opened
 
     def _move(self, manifest: Address, view: View | None = None) -> None:
         before = self._opened
@@ -142,15 +146,6 @@ class Handle:
 
     def __bool__(self) -> bool:
         return True
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Handle):
-            return NotImplemented
-        mine = (self._space.url, self._name, self._manifest)
-        return mine == (other._space.url, other._name, other._manifest)
-
-    def __hash__(self) -> int:
-        return hash((self._space.url, self._name, self._manifest))
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self._space, self._name, self._manifest, self._read_only)

@@ -6,6 +6,7 @@ Source: design/0004 section 1.
 from __future__ import annotations
 
 import datetime
+import numbers
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +30,8 @@ def to_time_ns(when: Any) -> int | None:
     when : int, datetime or str
         Nanoseconds, a datetime (naive: UTC), or ISO 8601 text.
     """
-    if isinstance(when, int) and not isinstance(when, bool):
-        return when
+    if isinstance(when, numbers.Integral) and not isinstance(when, bool):
+        return int(when)
     if isinstance(when, str):
         try:
             when = datetime.datetime.fromisoformat(when)

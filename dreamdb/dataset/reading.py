@@ -64,8 +64,9 @@ class Reading(Handle):
             raise InvalidInputError(
                 f"order={order!r} is not a choice", hint="'ascending' or 'descending'"
             )
-        if limit is not None and (isinstance(limit, bool) or int(limit) < 0):
-            raise InvalidInputError(f"limit must not be negative, got {limit!r}")
+        whole = isinstance(limit, (int, np.integer)) and not isinstance(limit, bool)
+        if limit is not None and not (whole and limit >= 0):
+            raise InvalidInputError(f"limit must be a number of records, not {limit!r}")
         bounds = [0, view.rows]
         for index, edge in enumerate((start_ns, end_ns)):
             if edge is not None:

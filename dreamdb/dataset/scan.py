@@ -21,7 +21,7 @@ __all__ = ["Scan"]
 class Scan:
     """Records to be read; nothing is read before a method asks for them.
 
-    Anything that takes Arrow streams takes a scan: ``pa.table(scan)``, ``pl.from_arrow(scan)``,
+    Anything that takes Arrow streams takes a scan: ``pa.table(scan)``, ``pl.DataFrame(scan)``,
     ``duckdb.sql("select * from scan")``.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from blake3 import blake3
 
 from dreamdb.errors import InvalidInputError
@@ -30,7 +31,11 @@ def _hashes_of_anchors(anchors: npt.NDArray[np.uint64], key: int) -> npt.NDArray
 
 def _hashes_of_values(view: View, field: str, key: int) -> npt.NDArray[np.uint64]:
     rows = view.row_of_visible(np.arange(view.count(), dtype=np.int64))
-    values = gather(view.track(field), rows).to_pylist()
+    column = gather(view.track(field), rows)
+    if pa.types.is_timestamp(column.type):
+        # Not through datetime: what that becomes depends on whether pandas is installed.
+        column = column.cast(pa.int64())
+    values = column.to_pylist()
     salt = key.to_bytes(8, "little")
     known: dict[Any, int] = {}
     for value in values:
@@ -62,7 +67,7 @@ def split_rows(
         When the shares are not positive or do not add up to 1.
     """
     shares = [float(share) for share in ratios.values()]
-    if not shares or min(shares) < 0 or abs(sum(shares) - 1.0) > 1e-6:
+    if not shares or not min(shares) >= 0 or not abs(sum(shares) - 1.0) <= 1e-6:
         raise InvalidInputError(
             f"the ratios {dict(ratios)} do not add up to 1",
             hint="such as {'train': 0.9, 'val': 0.1}",

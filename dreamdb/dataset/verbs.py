@@ -5,7 +5,9 @@ Source: design/0004 section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import datetime
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dreamdb.codecs import coerce
-from dreamdb.errors import AnchorNotFoundError, InvalidInputError, SchemaError
+from dreamdb.errors import AlreadyExistsError, AnchorNotFoundError, InvalidInputError, SchemaError
 from dreamdb.model import Field, check_algorithm, check_field_name, default_rungs
 from dreamdb.read import ScanPlan, matching_rows, parse_where
 from dreamdb.tracks import View, gather
@@ -24,6 +26,7 @@ from dreamdb.write import (
     Change,
     DeleteRecords,
     SetCells,
+    Slab,
     WriteLayer,
     anchor_array,
     check_anchors,
@@ -67,7 +70,44 @@ def add_records(
             hint="give each record an '_anchor', name the column with anchor=..., "
             "or create the dataset with key=...",
         )
-    return AddRecords(lambda: slabs(data, schema, anchor=anchor, fields=required), upsert=upsert)
+
+    def read() -> Iterator[Slab]:
+        return slabs(data, schema, anchor=anchor, fields=required)
+
+    if _rereadable(data):
+        unique = not upsert and schema.key is None
+        return AddRecords(lambda: _checked(read, view, unique=unique), upsert=upsert)
+    return AddRecords(read, upsert=upsert)
+
+
+def _rereadable(data: object) -> bool:
+    if isinstance(data, (list, tuple)):
+        return all(isinstance(item, (Mapping, pa.Table, pa.RecordBatch)) for item in data)
+    frame = type(data).__module__.split(".")[0] in ("pandas", "polars")
+    return frame or isinstance(data, (pa.Table, pa.RecordBatch, Mapping))
+
+
+def _checked(read: Callable[[], Iterator[Slab]], view: View, *, unique: bool) -> Iterator[Slab]:
+    """Yield slabs; several are all checked first, so that bad data leaves no object behind."""
+    slabs_read = read()
+    begun = list(itertools.islice(slabs_read, 2))
+    if len(begun) == 2:
+        given = [slab.anchors for slab in itertools.chain(begun, slabs_read)]
+        if given[0] is not None:
+            anchors = np.concatenate([a for a in given if a is not None])
+            check_anchors(anchors)
+            stored = np.flatnonzero(view.find(anchors) >= 0)
+            if unique and len(stored):
+                anchor = int(anchors[stored[0]])
+                raise AlreadyExistsError(
+                    f"row {int(stored[0])}: a record with the anchor {anchor} exists already",
+                    hint="use upsert() to change stored records",
+                    anchor=anchor,
+                    row=int(stored[0]),
+                )
+        begun, slabs_read = [], read()
+    yield from begun
+    yield from slabs_read
 
 
 def _has_anchors(data: object) -> bool:
@@ -75,12 +115,12 @@ def _has_anchors(data: object) -> bool:
         return "_anchor" in data[0]
     if isinstance(data, Mapping):
         return "_anchor" in data
-    names = getattr(getattr(data, "schema", None), "names", None)
-    columns = getattr(data, "columns", None)
-    if names is None and columns is not None:
-        names = [str(c) for c in columns] if not callable(columns) else None
+    for attribute in ("column_names", "columns"):
+        names = getattr(data, attribute, None)
+        if names is not None and not callable(names) and all(isinstance(n, str) for n in names):
+            return "_anchor" in list(names)
     # What cannot be told beforehand is checked slab by slab.
-    return names is None or "_anchor" in names
+    return True
 
 
 def set_cells(view: View, anchors: object, values: Mapping[str, object]) -> SetCells:
@@ -125,10 +165,13 @@ def _as_list(anchors: object) -> object:
 
 def _spread(field: Field, given: object, count: int) -> pa.ChunkedArray:
     """Coerce one value per record, or one value for all of them."""
-    single = given is None or isinstance(given, (str, bytes, bytearray, int, float, np.generic))
+    one = (str, bytes, bytearray, memoryview, int, float, np.generic, datetime.date, Mapping)
+    single = given is None or isinstance(given, one)
     if isinstance(given, np.ndarray) and field.type.kind in ("embedding", "tensor"):
         rank = 1 if field.type.kind == "embedding" else len(field.type.shape or ())
         single = given.ndim == rank
+    elif isinstance(given, (list, tuple)) and field.type.kind == "embedding":
+        single = bool(given) and isinstance(given[0], (int, float))
     values = [given] * count if single else given
     return coerce(field.type, values, field=field.name, required=field.required)
 
@@ -242,6 +285,17 @@ def write_layer(view: View, field: Field, samples: object, mode: str) -> Change:
     order = check_anchors(anchors)
     if order is not None:
         anchors, column = anchors[order], _reorder(column, order)
+    if exists and field.name == view.content.schema.key:
+        raise InvalidInputError(
+            f"{field.name!r} is the key and cannot be written as a layer", field=field.name
+        )
+    if mode == "replace" and field.required and len(anchors) < view.count():
+        raise InvalidInputError(
+            f"field {field.name!r} is required: the layer has values for {len(anchors)} of "
+            f"{view.count()} records",
+            hint="give every record a value, or use mode='update'",
+            field=field.name,
+        )
     if mode == "update":
         view.rows_of(anchors)
         return SetCells(anchors, {field.name: column})

@@ -5,7 +5,8 @@ Source: design/0004 section 3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +41,9 @@ class WriteVerbs:
         raise AssertionError("each subclass looks at its own state")
 
     def _apply(self, change: Change, message: str | None) -> None:
+        self._apply_all([change], message)
+
+    def _apply_all(self, changes: Sequence[Change], message: str | None) -> None:
         raise AssertionError("each subclass applies changes in its own way")
 
     def append(self, data: Any, anchor: str | None = None, *, message: str | None = None) -> int:
@@ -106,8 +110,11 @@ class WriteVerbs:
                 "append_many(commit=False) is not supported",
                 hint="with ds.transaction() as tx: tx.append_many(...) groups several calls",
             )
-        if isinstance(samples, Mapping):
-            raise InvalidInputError("append_many takes a list of dictionaries", hint="[sample]")
+        if isinstance(samples, (Mapping, str, bytes)) or not isinstance(samples, Iterable):
+            raise InvalidInputError(
+                f"append_many takes a list of dictionaries, not a {type(samples).__name__}",
+                hint="append_many([sample]), or append() for tables",
+            )
         return self._add(list(samples), None, message, upsert=False).added
 
     def upsert(self, data: Any, anchor: str | None = None, *, message: str | None = None) -> int:
@@ -315,14 +322,10 @@ class WriteVerbs:
         """
         if not isinstance(fields, Schema) or not len(fields):
             raise SchemaError("add_fields takes a Schema", hint="Schema().add_text('caption')")
-        from dataclasses import replace
-
-        new = [replace(fields[name], order=None) for name in fields]
-        for field in new:
-            if field.name in self._look().content.schema:
-                AddField(field).apply(self._look(), None)  # type: ignore[arg-type]
-        for field in new:
-            self._apply(AddField(field), message)
+        changes = [AddField(replace(fields[name], order=None)) for name in fields]
+        for change in changes:
+            change.check(self._look())
+        self._apply_all(changes, message)
 
     def drop_field(self, name: str, *, message: str | None = None) -> None:
         """Remove a field; older manifests keep it.
@@ -360,6 +363,8 @@ class WriteVerbs:
         message : str, optional
             Recorded in the manifest.
         """
+        if not isinstance(values, Mapping):
+            raise InvalidInputError("set_metadata takes a dictionary of notes")
         for name, value in values.items():
             if not isinstance(name, str) or not (value is None or isinstance(value, str)):
                 raise InvalidInputError(f"the note {name!r} must be text, not {value!r}")
@@ -387,26 +392,29 @@ class Writing(Handle, WriteVerbs):
         self._require_writable()
         return self._view
 
-    def _apply(self, change: Change, message: str | None) -> None:
-        self._commit([change], message)
+    def _apply_all(self, changes: Sequence[Change], message: str | None) -> None:
+        self._commit(changes, message)
 
     def _commit(
         self,
         changes: Sequence[Change],
         message: str | None,
         application: Mapping[str, str] | None = None,
+        *,
+        base: tuple[Address, View] | None = None,
         prepared: View | None = None,
     ) -> None:
         ref = self._require_writable()
         note = CommitNote(config.author(), message or "", dict(application or {}))
         ready = None if prepared is None else prepared.content
         with self._lock:
+            manifest, view = (self._manifest, self._view) if base is None else base
             done = commit(
                 self._space.backend,
                 self._space.source,
                 ref,
-                self._manifest,
-                self._view,
+                manifest,
+                view,
                 changes,
                 note,
                 prepared=ready,
@@ -457,14 +465,15 @@ class Transaction(WriteVerbs):
         self._changes: list[Change] = []
         self._state: View | None = None
         self._stage: Stage | None = None
-        self._base: Address | None = None
+        self._base: tuple[Address, View] | None = None
 
     def __enter__(self) -> Self:
         if self._stage is not None:
             raise StateError("this transaction is open already")
         space = self._handle._space
-        self._base = self._handle._manifest
-        self._state = self._handle._view
+        with self._handle._lock:
+            self._base = self._handle._manifest, self._handle._view
+        self._state = self._base[1]
         self._stage = Stage(space.backend, space.source)
         return self
 
@@ -475,16 +484,17 @@ class Transaction(WriteVerbs):
             )
         return self._state
 
-    def _apply(self, change: Change, message: str | None) -> None:
-        view = self._look()
-        assert self._stage is not None
-        content = change.apply(view, self._stage)
-        # Later changes of this transaction read what this one has written.
-        self._stage.flush()
-        after = View(view.source, content)
-        after.adopt(view)
-        self._state = after
-        self._changes.append(change)
+    def _apply_all(self, changes: Sequence[Change], message: str | None) -> None:
+        for change in changes:
+            view = self._look()
+            assert self._stage is not None
+            content = change.apply(view, self._stage)
+            # Later changes of this transaction read what this one has written.
+            self._stage.flush()
+            after = View(view.source, content)
+            after.adopt(view)
+            self._state = after
+            self._changes.append(change)
 
     def count(self) -> int:
         """Return how many records there are, with the changes made so far."""
@@ -501,4 +511,7 @@ class Transaction(WriteVerbs):
         changes, state = self._changes, self._state
         self._changes, self._state, self._stage = [], None, None
         if kind is None and changes:
-            self._handle._commit(changes, self._message, self._application, state)
+            # The handle may have moved meanwhile; the changes were made on what it was.
+            self._handle._commit(
+                changes, self._message, self._application, base=self._base, prepared=state
+            )

@@ -5,7 +5,8 @@ Source: design/0004 section 7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ __all__ = ["Comparison", "compare_views"]
 
 Anchors = npt.NDArray[np.uint64]
 
+# polars.from_arrow makes a frame of an Arrow stream only when its class looks like pyarrow's own,
+# and a series of any other; so Comparison shares the empty base of all pyarrow classes.
+_ArrowObject: Any = pa.Table.__mro__[-2]
 
-class Comparison:
+
+class Comparison(_ArrowObject):
     """The result of ``compare_refs``: an Arrow table that can count agreement.
 
     Everything a ``pyarrow.Table`` offers works on it (``column``, ``to_pandas``, ``num_rows`` ...),
@@ -57,6 +62,9 @@ class Comparison:
     def __getitem__(self, key: Any) -> Any:
         return self._table[key]
 
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return iter(self._table.to_batches())
+
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
@@ -86,6 +94,11 @@ class Comparison:
         if field not in self.fields:
             raise FieldNotFoundError(
                 f"{field!r} was not compared", hint=nearest_hint(field, self.fields, "fields")
+            )
+        kinds = {str(self._table.schema.field(f"{field}@{ref}").type) for ref in self.refs}
+        if len(kinds) > 1:
+            raise InvalidInputError(
+                f"agreement needs one type, {field!r} is {' and '.join(sorted(kinds))}", field=field
             )
         columns = [self._codes(field, ref) for ref in self.refs]
         matrix: list[list[float | None]] = []
@@ -128,6 +141,31 @@ class Comparison:
         if len(self.fields) == 1 and len(self.refs) <= 9:
             lines += self._agreement_lines()
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title = f"{len(self.refs)} refs, {len(self.fields)} fields, {len(self):,} records"
+        tables = "".join(self._html_of(field) for field in self.fields)
+        return f"<div><b>{html.escape(title)}</b>{tables}</div>"
+
+    def _html_of(self, field: str) -> str:
+        """Return the agreement matrix of a field, darker where refs agree more."""
+        try:
+            rows = self.agreement(field).to_pylist()
+        except InvalidInputError:
+            return ""
+        head = "".join(f"<th>{html.escape(ref)}</th>" for ref in ("", *self.refs))
+        body = ""
+        for row in rows:
+            ref, *shares = row.values()
+            cells = "".join(
+                "<td></td>"
+                if share is None
+                else f'<td style="background:rgba(70,110,160,{share:.2f})">{share:.3f}</td>'
+                for share in shares
+            )
+            body += f"<tr><th>{html.escape(ref)}</th>{cells}</tr>"
+        caption = f"<caption>agreement of {html.escape(field)}</caption>"
+        return f"<table>{caption}<tr>{head}</tr>{body}</table>"
 
     def _agreement_lines(self) -> list[str]:
         try:

@@ -26,6 +26,9 @@ __all__ = ["Bounds", "Predicate", "col", "parse_where"]
 
 _NO_FIELD = re.compile(r"No match for FieldRef\.Name\((.*?)\) in ", re.S)
 _MAX_ALTERNATIVES: Final = 8
+_QUOTED = re.compile(r'"[^"]*"')
+# Functions, != and literals of truth; comparisons whose operands are conditions themselves.
+_MAY_MATCH_NAN = re.compile(r"\w\(|!=|\b(?:true|false|nan)\b|\)\s*[=<>]|[=<>]\s*\(", re.I)
 
 
 def col(name: str) -> pc.Expression:
@@ -120,17 +123,17 @@ class Predicate:
         return np.frombuffer(kept.buffers()[1], np.int64, len(kept), kept.offset * 8)
 
     @cached_property
-    def _negates(self) -> bool:
-        text = str(self.expression)
-        return any(word in text for word in ("invert", "!=", "not_equal", "if_else", "case_when"))
+    def _nan_never_matches(self) -> bool:
+        """Whether comparisons are joined by AND and OR only, so that a NaN makes them false."""
+        return _MAY_MATCH_NAN.search(_QUOTED.sub("", str(self.expression))) is None
 
     def _guarantees(self, bounds: Mapping[str, Bounds]) -> list[pc.Expression]:
         """Return conditions of which at least one holds for every row of a run."""
         choices: list[list[pc.Expression]] = []
         for name, bound in bounds.items():
             field, known = pc.field(name), []
-            # A NaN lies outside any bounds, and a negated comparison is true for it.
-            usable = not (self._negates and self.types[name].kind == "float")
+            # A NaN lies outside any bounds, and conditions other than comparisons may hold for it.
+            usable = self._nan_never_matches or self.types[name].kind != "float"
             if bound.nulls < bound.rows:
                 inside = None
                 dtype = self.schema.field(name).type

@@ -231,6 +231,7 @@ def _windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
     assert plan.predicate is not None
     tracks = {name: view.track(name) for name in plan.predicate.fields}
     step = _WINDOW * 16
+    below = 0
     for block in range(plan.start, plan.stop, step):
         end = min(block + step, plan.stop)
         edges = {block, end}
@@ -243,19 +244,24 @@ def _windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
         bounds = _merge_short(sorted(edges))
         runs = [
             {
-                name: _bounds_of(tracks[name], entries[name], low, high)
+                name: _anchor_bounds(entries[name], low, high, below)
+                if name == ANCHOR
+                else _bounds_of(tracks[name], entries[name], low, high)
                 for name in tracks
-                if name != ANCHOR
             }
             for low, high in pairwise(bounds)
         ]
-        alive = plan.predicate.may_match(runs) if runs and runs[0] else [True] * len(runs)
+        alive = plan.predicate.may_match(runs)
         for low, high, wanted in zip(bounds[:-1], bounds[1:], alive, strict=True):
             plan.report.windows += 1
             if wanted:
                 yield low, high
             else:
                 plan.report.pruned += 1
+        if ANCHOR in entries:
+            found, ends = entries[ANCHOR]
+            whole = found["key"][: int(np.searchsorted(ends, end, "right"))]
+            below = int(whole[-1]) + 1 if len(whole) else below
 
 
 def _merge_short(edges: list[int]) -> list[int]:
@@ -278,6 +284,25 @@ def _bounds_of(track: Track, entries: tuple[Any, Positions], low: int, high: int
         joined = own if joined is None else _join(joined, own)
     assert joined is not None
     return joined
+
+
+def _anchor_bounds(entries: tuple[Any, Positions], low: int, high: int, below: int) -> Bounds:
+    """Return the bounds of the anchors in a run: the timeline's keys are their maxima.
+
+    Parameters
+    ----------
+    entries : pair
+        Timeline entries of the block, and their end rows.
+    low, high : int
+        The run.
+    below : int
+        The least anchor that the block can hold.
+    """
+    found, ends = entries
+    first = int(np.searchsorted(ends, low, "right"))
+    last = min(int(np.searchsorted(ends, high, "left")), len(ends) - 1)
+    smallest = int(found["key"][first - 1]) + 1 if first else below
+    return Bounds(smallest, int(found["key"][last]), 0, high - low)
 
 
 def _join(a: Bounds, b: Bounds) -> Bounds:

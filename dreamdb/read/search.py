@@ -159,14 +159,18 @@ def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
 
 
 def _scores(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
-    scores = queries @ vectors.T
+    if metric == "l2":
+        # The difference of large squares: float32 would lose the distance between near vectors.
+        scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    else:
+        scores = queries @ vectors.T
     if metric == "cosine":
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
         scores = scores / np.where(norms == 0, 1.0, norms)[None, :]
     elif metric == "l2":
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
         own = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
-        scores = 2.0 * scores.astype(np.float64) - squares[None, :] - own[:, None]
+        scores = 2.0 * scores - squares[None, :] - own[:, None]
         scores = np.minimum(scores, 0.0)
     out: Vectors = scores.astype(np.float32)
     return out

@@ -19,7 +19,7 @@ from dreamdb.types import FieldType
 __all__ = ["parse_condition"]
 
 _SUPPORTED = (
-    "comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS [NOT] NULL, + - * / %, "
+    "comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS [NOT] NULL, + - * /, "
     "LENGTH, LOWER, UPPER, ABS"
 )
 
@@ -48,6 +48,8 @@ def parse_condition(text: str, types: Mapping[str, FieldType]) -> pc.Expression:
         raise ExpressionError("the predicate is empty")
     try:
         tree = sqlglot.parse_one(f"SELECT 1 WHERE {text}", dialect="duckdb")
+    except RecursionError:
+        raise ExpressionError("the predicate is nested too deeply") from None
     except errors.SqlglotError as error:
         first = str(error).splitlines()[0]
         raise ExpressionError(f"the predicate {text!r} is not SQL: {first}") from None
@@ -55,7 +57,22 @@ def parse_condition(text: str, types: Mapping[str, FieldType]) -> pc.Expression:
     others = {k for k, v in tree.args.items() if v} - {"expressions", "where", "kind", "hint"}
     if where is None or others:
         raise ExpressionError(f"{text!r} is more than a condition")
-    return _Translator(text, types).translate(where.this)
+    try:
+        return _Translator(text, types).translate(where.this)
+    except RecursionError:
+        raise ExpressionError("the predicate is nested too deeply") from None
+    except (pa.ArrowException, OverflowError) as error:
+        raise ExpressionError(f"the predicate {text!r} is not usable: {error}") from None
+
+
+def _keeps_only_true(node: Any) -> bool:
+    """Whether false and unknown make no difference: nothing but AND and OR stands above."""
+    from sqlglot import exp
+
+    above = node.parent
+    while isinstance(above, (exp.And, exp.Or, exp.Paren)):
+        above = above.parent
+    return isinstance(above, exp.Where)
 
 
 class _Translator:
@@ -77,6 +94,8 @@ class _Translator:
             return self.translate(node.this)
         if isinstance(node, exp.Column):
             return self._column(node)
+        if isinstance(node, exp.Neg) and not isinstance(node.this, exp.Literal):
+            return pc.negate(self.translate(node.this))
         if isinstance(node, (exp.Literal, exp.Boolean, exp.Null, exp.Neg, exp.Cast)):
             return self._literal(node)
         if isinstance(node, exp.Not):
@@ -195,7 +214,14 @@ class _Translator:
                 values = [self._time(v) if isinstance(v, str) else v for v in values]
         column = self.translate(node.this)
         present = [v for v in values if v is not None]
-        return column.isin(present)
+        found = column.isin(present)
+        if _keeps_only_true(node):
+            return found
+        # SQL: null IN (...) is unknown, and so is x IN (..., NULL) for an x that is not found.
+        unknown = pc.scalar(pa.scalar(None, pa.bool_()))
+        if len(present) < len(values):
+            return pc.if_else(found, pc.scalar(True), unknown)
+        return pc.if_else(column.is_valid(), found, unknown)
 
     def _is(self, node: Any) -> pc.Expression:
         from sqlglot import exp

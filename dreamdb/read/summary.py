@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from dreamdb.model import LADDER
 from dreamdb.read.predicate import Bounds
@@ -88,6 +89,7 @@ def distinct_values(view: View, name: str) -> list[Any]:
     track = view.track(name)
     dead = view.dead()
     found: set[Any] = set()
+    is_time = track.ftype.kind == "timestamp"
     _, starts, ends, _ = track.flat()
     for start, stop in zip(starts.tolist(), ends.tolist(), strict=True):
         array = track.slice(start, stop)
@@ -96,5 +98,10 @@ def distinct_values(view: View, name: str) -> list[Any]:
             keep = np.ones(stop - start, np.bool_)
             keep[dead[low:high] - start] = False
             array = array.filter(keep)
+        if is_time:
+            array = array.cast(pa.int64())
         found.update(v for v in pc.unique(array).to_pylist() if v is not None)
-    return sorted(found)
+    if is_time:
+        return [np.datetime64(v, "ns") for v in sorted(found)]
+    numbers = sorted(v for v in found if v == v)
+    return numbers + ([float("nan")] if len(numbers) < len(found) else [])

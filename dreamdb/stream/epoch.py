@@ -1,4 +1,4 @@
-"""One epoch over a view: which records a batch holds, and their values.
+"""The records of one epoch in their order.
 
 Source: design/0009.
 """
@@ -15,14 +15,73 @@ from dreamdb.read import Predicate, ScanPlan, matching_rows, output_schema, to_b
 from dreamdb.stream.order import RowPermutation, derive_key
 from dreamdb.tracks import View, gather
 
-__all__ = ["Epoch"]
+__all__ = ["Epoch", "EpochOrder", "select_rows"]
 
 Positions = npt.NDArray[np.int64]
 _BLOCK = 16_384
 
 
+def select_rows(view: View, predicate: Predicate | None) -> Positions | None:
+    """Return the rows for which a condition holds, increasing; None without a condition.
+
+    Notes
+    -----
+    Cost: reads the condition's fields, except the runs that statistics exclude.
+    """
+    if predicate is None:
+        return None
+    plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
+    found = list(matching_rows(view, plan))
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+class EpochOrder:
+    """Which record stands at each position of an epoch: a pure function of its arguments.
+
+    Parameters
+    ----------
+    view : View
+        A pinned content.
+    seed : int or None
+        None reads in anchor order.
+    epoch : int
+        Number of the epoch; each has an order of its own.
+    selected : ndarray of int64, optional
+        Only these rows, from :func:`select_rows`.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        selected: Positions | None = None,
+    ) -> None:
+        self._view = view
+        self._selected = selected
+        self.num_rows = view.count() if selected is None else len(selected)
+        self._permutation = None
+        if seed is not None:
+            self._permutation = RowPermutation(self.num_rows, derive_key("epoch", seed, epoch))
+
+    def rows(self, positions: Positions) -> Positions:
+        """Return the rows of the timeline at some positions of the epoch.
+
+        Parameters
+        ----------
+        positions : ndarray of int64
+            From 0 to ``num_rows - 1``.
+        """
+        if self._permutation is not None:
+            positions = self._permutation(positions)
+        if self._selected is not None:
+            return self._selected[positions]
+        return self._view.row_of_visible(positions)
+
+
 class Epoch:
-    """The records of one epoch in their order.
+    """The Arrow batches of one epoch.
 
     Parameters
     ----------
@@ -58,15 +117,9 @@ class Epoch:
         self.schema: pa.Schema = output_schema(
             view.content.schema, fields, categoricals=categoricals
         )
-        self._selected: Positions | None = None
-        if predicate is not None:
-            plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
-            found = list(matching_rows(view, plan))
-            self._selected = np.concatenate(found) if found else np.empty(0, np.int64)
-        self.num_rows = view.count() if self._selected is None else len(self._selected)
-        self._order = None
-        if seed is not None:
-            self._order = RowPermutation(self.num_rows, derive_key("epoch", seed, epoch))
+        selected = select_rows(view, predicate)
+        self._order = EpochOrder(view, seed=seed, epoch=epoch, selected=selected)
+        self.num_rows = self._order.num_rows
         self._block: tuple[int, Positions] = (-1, np.empty(0, np.int64))
 
     @property
@@ -76,10 +129,7 @@ class Epoch:
 
     def rows(self, start: int, stop: int) -> Positions:
         """Return the rows of the timeline at positions ``[start, stop)`` of the epoch."""
-        at = np.arange(start, min(stop, self.num_rows), dtype=np.int64)
-        if self._order is not None:
-            at = self._order(at)
-        return self._view.row_of_visible(at) if self._selected is None else self._selected[at]
+        return self._order.rows(np.arange(start, min(stop, self.num_rows), dtype=np.int64))
 
     def _batch_rows(self, index: int) -> Positions:
         # The permutation works on arrays: computing many batches at once is far cheaper.

@@ -16,10 +16,13 @@ from dreamdb.tracks.source import Fragment
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
-__all__ = ["gather", "validity"]
+__all__ = ["NUMPY_KINDS", "gather", "gather_numpy", "increasing", "validity"]
 
 Positions = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 _NUMBERS = {"int": np.int64, "float": np.float64, "timestamp": np.int64, "anchor": np.uint64}
+NUMPY_KINDS = frozenset({*_NUMBERS, "bool", "embedding", "tensor"})
+"""Kinds of fields whose values :func:`gather_numpy` returns."""
 
 
 def gather(track: Track, rows: Positions) -> pa.Array:
@@ -44,10 +47,7 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     """
     if not len(rows):
         return pa.array([], track.arrow)
-    order = None
-    if len(rows) > 1 and not bool((rows[1:] >= rows[:-1]).all()):
-        order = np.argsort(rows, kind="stable")
-        rows = rows[order]
+    rows, order = increasing(rows)
     kind = track.ftype.kind
     if kind in BLOB_KINDS:
         return _gather_blobs(track, rows, order)
@@ -56,6 +56,54 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     if kind in ("embedding", "tensor"):
         return _gather_vectors(track, rows, order)
     return _gather_any(track, rows, order)
+
+
+def increasing(rows: Positions) -> tuple[Positions, Positions | None]:
+    """Return rows sorted, and where each of them stood; None when they were sorted already."""
+    if len(rows) < 2 or bool((rows[1:] >= rows[:-1]).all()):
+        return rows, None
+    order = np.argsort(rows, kind="stable")
+    return rows[order], order
+
+
+def gather_numpy(
+    track: Track, rows: Positions, order: Positions | None = None
+) -> tuple[npt.NDArray[Any], Bools | None]:
+    """Return a track's numbers or vectors at some rows without building Arrow arrays.
+
+    Parameters
+    ----------
+    track : Track
+        Of one of :data:`NUMPY_KINDS`.
+    rows : ndarray of int64, shape (n,)
+        Increasing rows of the timeline; see :func:`increasing`.
+    order : ndarray of int64, shape (n,), optional
+        Where the value of each row goes; default: as ``rows`` stand.
+
+    Returns
+    -------
+    values : ndarray, shape (n,), (n, dim) or (n, *shape)
+        Owned by the caller: int64 (timestamps: nanoseconds), float64, bool, uint64 (anchors),
+        float32 (embeddings), or a tensor's own type.  Zero where there is no value.
+    valid : ndarray of bool, shape (n,), or None
+        Which rows have a value; None when all have.
+
+    Notes
+    -----
+    Cost: 1 object open per fragment touched, cached; of plain values only the touched pages are
+    verified.
+    """
+    ftype = track.ftype
+    if ftype.kind == "bool":
+        return _gather_bools(track, rows, order)
+    if ftype.kind in _NUMBERS:
+        dtype = np.dtype(_NUMBERS[ftype.kind])
+        return _gather_fixed(track, rows, order, dtype, vector=False)
+    shape = ftype.shape or (track.arrow.list_size,)
+    dtype = np.dtype(ftype.dtype or np.float32)
+    width = track.arrow.list_size * dtype.itemsize
+    out, valid = _gather_fixed(track, rows, order, np.dtype((np.void, width)), vector=True)
+    return out.view(dtype).reshape(len(rows), *shape), valid
 
 
 def validity(array: pa.Array) -> npt.NDArray[np.bool_]:
@@ -121,6 +169,27 @@ def _gather_fixed(
         if array.null_count:
             valid = np.ones(len(rows), np.bool_) if valid is None else valid
             valid[where] = validity(array)[inside]
+    return out, valid
+
+
+def _gather_bools(
+    track: Track, rows: Positions, order: Positions | None
+) -> tuple[Bools, Bools | None]:
+    out = np.empty(len(rows), np.bool_)
+    valid: Bools | None = None
+    for begin, end, index, inside in track.groups(rows):
+        fragment = track.fragment_at(index)
+        where = slice(begin, end) if order is None else order[begin:end]
+        if fragment is None or fragment.array.null_count:
+            valid = np.ones(len(rows), np.bool_) if valid is None else valid
+            valid[where] = False if fragment is None else validity(fragment.array)[inside]
+        if fragment is None:
+            out[where] = False
+            continue
+        verify_rows(fragment, inside)
+        bits = np.frombuffer(fragment.array.buffers()[1], np.uint8)
+        at = inside + fragment.array.offset
+        out[where] = (bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1
     return out, valid
 
 

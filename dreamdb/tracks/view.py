@@ -130,7 +130,10 @@ class View:
         return track
 
     def adopt(self, older: View) -> None:
-        """Take over the opened tracks that this view shares with an older one."""
+        """Take over what this view shares with an older one: opened tracks, deleted rows."""
+        mine, others = self.content, older.content
+        if mine.timeline == others.timeline and mine.tombstones == others.tombstones:
+            self._dead = older._dead
         for name, track in older._tracks.items():
             root = self.content.timeline if name == ANCHOR else self.content.tracks.get(name)
             if root is not None and root == track.root:

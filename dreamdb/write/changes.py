@@ -74,6 +74,20 @@ def check_same_field(base: View, tip: View, name: str) -> None:
         )
 
 
+def check_not_deleted(base: View, tip: View, anchors: Anchors) -> None:
+    """Raise ConflictError when another writer deleted one of these records."""
+    if base.content.tombstones == tip.content.tombstones:
+        return
+    gone = (base.find(anchors) >= 0) & (tip.find(anchors) < 0)
+    if gone.any():
+        raise ConflictError(
+            f"publish conflict on ref: another writer deleted the record {int(anchors[gone][0])} "
+            "meanwhile",
+            hint="call refresh() and try again",
+            anchor=int(anchors[gone][0]),
+        )
+
+
 def check_same_cells(base: View, tip: View, name: str, anchors: Anchors) -> None:
     """Raise ConflictError when another writer changed or removed some of these cells.
 
@@ -87,18 +101,11 @@ def check_same_cells(base: View, tip: View, name: str, anchors: Anchors) -> None
         The records.
     """
     check_same_field(base, tip, name)
+    check_not_deleted(base, tip, anchors)
     if base.content.tracks.get(name) == tip.content.tracks.get(name):
         return
     old, new = base.find(anchors), tip.find(anchors)
     known = old >= 0
-    gone = known & (new < 0)
-    if gone.any():
-        raise ConflictError(
-            f"publish conflict on ref: another writer deleted the record {int(anchors[gone][0])} "
-            "meanwhile",
-            hint="call refresh() and try again",
-            anchor=int(anchors[gone][0]),
-        )
     both = anchors[known]
     if not len(both):
         return
@@ -223,6 +230,7 @@ class WriteLayer:
         """See :class:`Change`."""
         name = self.field.name
         check_same_field(base, tip, name)
+        check_not_deleted(base, tip, self.anchors)
         if name in base.content.schema and base.content.tracks[name] != tip.content.tracks[name]:
             raise ConflictError(
                 f"publish conflict on ref: another writer changed the layer {name!r} meanwhile",
@@ -245,8 +253,8 @@ class AddField:
 
     field: Field
 
-    def apply(self, view: View, stage: Stage) -> Content:
-        """See :class:`Change`."""
+    def check(self, view: View) -> None:
+        """Raise unless the field can be added."""
         if self.field.name in view.content.schema:
             raise AlreadyExistsError(
                 f"the field {self.field.name!r} exists already", field=self.field.name
@@ -256,6 +264,10 @@ class AddField:
                 f"the field {self.field.name!r} cannot be required: existing records lack it",
                 field=self.field.name,
             )
+
+    def apply(self, view: View, stage: Stage) -> Content:
+        """See :class:`Change`."""
+        self.check(view)
         none = WriteLayer(
             self.field, np.empty(0, np.uint64), _no_values(self.field.type), mode="create"
         )

@@ -1,6 +1,6 @@
 """Anchors derived from a key column.
 
-Source: design/0004 section 4.
+Source: design/0004 section 3.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from dreamdb.write.append import Appender
 from dreamdb.write.cells import cells_equal
 from dreamdb.write.changes import check_same_cells, check_same_field
 from dreamdb.write.keys import anchors_of_keys
+from dreamdb.write.merging import UNKNOWN_ROW, merge_slabs
 from dreamdb.write.rows import SLAB_NBYTES, Slab, check_anchors
 from dreamdb.write.stage import Stage
 from dreamdb.write.tracks import edit_records, edit_tombstones, set_cells
@@ -92,12 +93,16 @@ class AddRecords:
                 name: pa.chunked_array([gather(earlier.track(name), rows[order])])
                 for name in earlier.content.schema
             }
-            given = None if self._automatic else anchors[order]
+            keyed = earlier.content.schema.key is not None
+            given = None if self._automatic or keyed else anchors[order]
             yield Slab(given, columns, len(anchors))
 
     def apply(self, view: View, stage: Stage) -> Content:
         """See :class:`Change`."""
         slabs = self._slabs(view)
+        key = view.content.schema.key
+        if key is not None:
+            slabs = merge_slabs(anchors_of_keys(slab, key) for slab in slabs)
         given: list[Anchors] = []
         self.added = self.changed = 0
         writer = _Writer(view, stage, upsert=self.upsert)
@@ -120,7 +125,8 @@ class AddRecords:
         for anchors in self.anchors:
             stored = base.find(anchors) >= 0
             taken = (tip.find(anchors) >= 0) & ~stored
-            if taken.any() and not self.upsert and tip.content.schema.key is None:
+            # A keyed append skips equal records by itself and refuses the others.
+            if taken.any() and (self.upsert or tip.content.schema.key is None):
                 raise ConflictError(
                     f"publish conflict on ref: another writer stored the anchor "
                     f"{int(anchors[taken][0])} meanwhile",
@@ -150,10 +156,12 @@ class _Writer:
 
     def add(self, slab: Slab) -> Anchors:
         """Take in one slab and return its anchors in the order of its records."""
-        key = self._view.content.schema.key
-        if key is not None:
-            slab = anchors_of_keys(slab, key)
-        elif slab.anchors is None:
+        if slab.anchors is None:
+            if self._upsert:
+                raise InvalidInputError(
+                    "upsert needs anchors, or a dataset with a key",
+                    hint="give each record an '_anchor'",
+                )
             slab = replace(slab, anchors=self._allocate(slab.rows))
         assert slab.anchors is not None
         given = slab.anchors
@@ -168,7 +176,15 @@ class _Writer:
             late = 0
         if late:
             self._settle()
-            self._insert(slab.take(np.arange(late)))
+            try:
+                self._insert(slab.take(np.arange(late)))
+            except AlreadyExistsError as error:
+                if slab.first_row == UNKNOWN_ROW:
+                    raise
+                row = slab.first_row + int(np.argmax(given == np.uint64(error.details["anchor"])))
+                raise AlreadyExistsError(
+                    f"row {row}: {error}", hint=error.hint, **{**error.details, "row": row}
+                ) from None
             slab = slab.take(np.arange(late, slab.rows))
         assert slab.anchors is not None
         if slab.rows:

@@ -162,13 +162,16 @@ def _to_reader(value: Any) -> Iterator[pa.RecordBatch]:
     elif isinstance(value, pa.RecordBatchReader):
         yield from value
     elif type(value).__module__.split(".")[0] == "pandas":
-        yield from pa.Table.from_pandas(value, preserve_index=False).to_batches()
+        try:
+            table = pa.Table.from_pandas(value, preserve_index=False)
+        except (pa.ArrowException, OverflowError) as error:
+            why = "; ".join(map(str, error.args))
+            raise InvalidInputError(f"the pandas frame has no Arrow form: {why}") from None
+        yield from table.to_batches()
     elif hasattr(value, "__arrow_c_stream__"):
         yield from pa.RecordBatchReader.from_stream(value)
     elif hasattr(value, "__arrow_c_array__"):
         yield pa.record_batch(value)
-    elif isinstance(value, Mapping):
-        yield from pa.table({k: _column(v) for k, v in value.items()}).to_batches()
     else:
         raise InvalidInputError(
             f"cannot read records from a {type(value).__name__}",
@@ -177,17 +180,13 @@ def _to_reader(value: Any) -> Iterator[pa.RecordBatch]:
         )
 
 
-def _column(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.ndim > 1:
-        flat = pa.array(np.ascontiguousarray(value).reshape(-1))
-        return pa.FixedSizeListArray.from_arrays(flat, int(np.prod(value.shape[1:])))
-    return value
-
-
 def _pieces(data: object) -> Iterator[tuple[int, object]]:
-    """Yield ``(rows, piece)``: record batches of bounded size, or lists of dictionaries."""
-    if _is_table_like(data) or isinstance(data, (pa.Table, pa.RecordBatch, Mapping)):
+    """Yield ``(rows, piece)``: tables of bounded size, columns, or lists of dictionaries."""
+    if _is_table_like(data) or isinstance(data, (pa.Table, pa.RecordBatch)):
         yield from _bounded(_to_reader(data))
+    elif isinstance(data, Mapping):
+        first = next(iter(data.values()), ())
+        yield len(first) if hasattr(first, "__len__") else 0, data
     elif isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         if data and not isinstance(data[0], Mapping):
             for item in data:
@@ -207,12 +206,20 @@ def _from_iterator(items: Iterator[object]) -> Iterator[tuple[int, object]]:
     if first is None:
         return
     rest = itertools.chain([first], items)
-    if not isinstance(first, Mapping) or any(isinstance(v, pa.Array) for v in first.values()):
+    if isinstance(first, Sequence):
         for item in rest:
             yield from _pieces(item)
         return
+    if not isinstance(first, Mapping) or _holds_columns(first):
+        yield from _bounded(batch for item in rest for batch in _to_reader(item))
+        return
     while part := list(itertools.islice(rest, 4_096)):
         yield len(part), part
+
+
+def _holds_columns(value: Mapping[str, Any]) -> bool:
+    """Tell a dictionary of columns from a record."""
+    return any(isinstance(v, (pa.Array, pa.ChunkedArray)) for v in value.values())
 
 
 def _bounded(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, object]]:
@@ -273,6 +280,8 @@ def slabs(
     for rows, piece in _pieces(data):
         if isinstance(piece, pa.Table):
             slab = _from_table(piece, schema, anchor, first_row)
+        elif isinstance(piece, Mapping):
+            slab = _from_columns(piece, rows, schema, anchor, first_row)
         else:
             slab = _from_dictionaries(piece, schema, anchor, first_row)  # type: ignore[arg-type]
         if given is None:
@@ -315,6 +324,14 @@ def _from_table(table: pa.Table, schema: FieldList, anchor: str | None, first_ro
     names = table.column_names
     if len(set(names)) != len(names):
         raise InvalidInputError("a column name occurs twice", hint=f"columns: {names}")
+    given = dict(zip(names, table.columns, strict=True))
+    return _from_columns(given, table.num_rows, schema, anchor, first_row)
+
+
+def _from_columns(
+    given: Mapping[str, Any], rows: int, schema: FieldList, anchor: str | None, first_row: int
+) -> Slab:
+    names = list(given)
     column_of_anchor = anchor if anchor is not None else ANCHOR if ANCHOR in names else None
     if anchor is not None and anchor not in names:
         raise FieldNotFoundError(
@@ -324,9 +341,10 @@ def _from_table(table: pa.Table, schema: FieldList, anchor: str | None, first_ro
     anchors = None
     columns: dict[str, pa.ChunkedArray] = {}
     for name in names:
-        column = table.column(name)
+        column = given[name]
         if name == column_of_anchor:
             anchors = anchor_array(column, what=name, first_row=first_row)
+            _check_length(name, len(anchors), rows)
             if name not in schema:
                 continue
         if name not in schema:
@@ -335,7 +353,15 @@ def _from_table(table: pa.Table, schema: FieldList, anchor: str | None, first_ro
         columns[name] = coerce(
             field.type, column, field=name, required=field.required, first_row=first_row
         )
-    return Slab(anchors, columns, table.num_rows, first_row)
+        _check_length(name, len(columns[name]), rows)
+    return Slab(anchors, columns, rows, first_row)
+
+
+def _check_length(name: str, length: int, rows: int) -> None:
+    if length != rows:
+        raise InvalidInputError(
+            f"the column {name!r} has {length} values, the first column {rows}", field=name
+        )
 
 
 def _from_dictionaries(
