@@ -197,7 +197,7 @@ def train_probe(pinned: vd.Dataset, config: dict, epochs: int, title: str) -> to
     for epoch in tqdm(range(epochs), desc=title, disable=None, leave=False):
         train_ds.set_epoch(epoch)
         for batch in loader:
-            embs = torch.as_tensor(batch["embedding"])
+            embs = torch.from_numpy(batch["embedding"])
             labels = torch.tensor([label_to_idx[label] for label in batch["label"]])
             loss = torch.nn.functional.cross_entropy(probe(embs), labels)
             optimizer.zero_grad()
@@ -323,9 +323,19 @@ def cli() -> list[str]:
         return ["dreamdb-cli"]
     beside = Path(sys.executable).parent / "dreamdb-cli"
     if beside.exists():
-        here = Path.cwd()
-        return [str(beside.relative_to(here) if beside.is_relative_to(here) else beside)]
-    return [sys.executable, "-m", "dreamdb"]
+        return [near(beside)]
+    return [near(Path(sys.executable)), "-m", "dreamdb"]
+
+
+def near(path: Path) -> str:
+    """Return a path from the current folder when it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def quoted(argument: str) -> str:
+    """Quote for a shell; double quotes where single ones would need escapes."""
+    return f'"{argument}"' if "'" in argument else shlex.quote(argument)
 
 
 def inspect(backend: str, label: str) -> None:
@@ -337,7 +347,7 @@ def commands(backend: str, run_refs: list[str], best: str, label: str) -> list[s
     """Return command lines that work on the space."""
     start = [*cli(), "-b", backend]
     return [
-        shlex.join([*start, *arguments])
+        " ".join(quoted(argument) for argument in [*start, *arguments])
         for arguments in (
             ["refs"],
             ["log", "digits", "--graph"],

@@ -1,5 +1,6 @@
 """Values and their canonical bytes: pure functions from Arrow arrays to payloads and back."""
 
+from dreamdb.codecs.arrays import numbers_array
 from dreamdb.codecs.coerce import coerce
 from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
 from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
@@ -22,6 +23,7 @@ __all__ = [
     "decode",
     "encode",
     "field_type_of",
+    "numbers_array",
     "stats_width",
     "tensor_from_storage",
     "tensor_to_storage",

@@ -21,6 +21,7 @@ __all__ = [
     "fixed_array",
     "joined_array",
     "list_array",
+    "numbers_array",
     "spread_vectors",
     "struct_array",
     "validity_buffer",
@@ -49,6 +50,22 @@ def fixed_array(
     return pa.Array.from_buffers(
         dtype, len(values), [bitmap, pa.py_buffer(as_bytes(values))], nulls
     )
+
+
+def numbers_array(values: npt.NDArray[Any], validity: Bools | None = None) -> pa.Array[Any]:
+    """Return a numpy array of numbers as Arrow, sharing its memory.
+
+    ``pyarrow.array`` does the same but imports pandas when it is installed, which takes longer
+    than a first batch may.
+
+    Parameters
+    ----------
+    values : ndarray
+        One-dimensional, of any integer or float type.
+    validity : ndarray of bool, optional
+        Which values are not null.
+    """
+    return fixed_array(pa.from_numpy_dtype(values.dtype), values, validity)
 
 
 def bool_array(values: Bools, validity: Bools | None) -> pa.Array[Any]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from dreamdb.codecs.body import BodyReader
 from dreamdb.codecs.columns import as_bytes, fixed_values, numpy_type
-from dreamdb.codecs.encode import encode
+from dreamdb.codecs.encode import EncodedFragment, encode
 from dreamdb.codecs.logical import arrow_type, is_plain, row_nbytes
 from dreamdb.codecs.messages import (
     ALIGNMENT,
@@ -132,13 +132,20 @@ def decode(
     return DecodedFragment(array, rows, array.null_count, data_start, row_nbytes(ftype), offsets)
 
 
-def check_canonical(ftype: FieldType, payload: memoryview, *, rows: int, last_key: int = 0) -> None:
+def check_canonical(
+    ftype: FieldType, payload: memoryview, *, rows: int, last_key: int = 0
+) -> EncodedFragment:
     """Require that a payload is exactly what encoding its own values gives.
 
     Parameters
     ----------
     ftype, payload, rows, last_key
         As for :func:`decode`; the whole payload must be verified already.
+
+    Returns
+    -------
+    EncodedFragment
+        What encoding the values gives: nulls and bounds, to compare with the tree entry.
 
     Raises
     ------
@@ -160,6 +167,7 @@ def check_canonical(ftype: FieldType, payload: memoryview, *, rows: int, last_ke
         at += piece.nbytes
     if at != payload.nbytes:
         raise FormatError(f"fragment of {ftype} has {payload.nbytes} bytes, canonical are {at}")
+    return encoded
 
 
 def _require_head(payload: memoryview, head_nbytes: int) -> None:

@@ -101,6 +101,10 @@ def _convert(ftype: FieldType, array: Any, place: Place) -> list[pa.Array[Any]]:
     if isinstance(dtype, pa.BaseExtensionType):
         return _convert(ftype, array.storage, place)
     if types.is_dictionary(dtype):
+        if types.is_string_view(dtype.value_type):
+            # polars' categoricals; Arrow cannot look values of this type up.
+            values = array.dictionary.cast(pa.large_string())
+            array = pa.DictionaryArray.from_arrays(array.indices, values)
         return _convert(ftype, array.dictionary_decode(), place)
     if types.is_run_end_encoded(dtype):
         return _convert(ftype, pc.run_end_decode(array), place)

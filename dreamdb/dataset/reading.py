@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
+from dreamdb.codecs import numbers_array
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.records import column_values, records_of
 from dreamdb.dataset.scan import Scan
@@ -57,6 +58,7 @@ class Reading(Handle):
         batch_size: int = 8_192,
         order: str = "ascending",
         categoricals: str = "string",
+        exact: bool = True,
     ) -> ScanPlan:
         view = self._view
         names = view.check_fields(fields)
@@ -81,6 +83,7 @@ class Reading(Handle):
             batch_size=check_batch_size(batch_size),
             categoricals=categoricals,
             descending=order == "descending",
+            exact=exact,
         )
 
     def scan(
@@ -113,7 +116,8 @@ class Reading(Handle):
         order : str
             ``"ascending"`` or ``"descending"`` by anchor.
         batch_size : int
-            Records per batch.
+            Records per batch at most: batches end where fragments end, so that wide fields are
+            not copied.  :meth:`iter_arrow_batches` has batches of exact size.
         categoricals : str
             ``"string"`` or ``"dictionary"``.
 
@@ -135,7 +139,7 @@ class Reading(Handle):
         if anchors is not None:
             wanted = np.unique(anchor_array(anchors, what="anchors"))
             self._view.rows_of(wanted)
-            chosen = col(ANCHOR).isin(pa.array(wanted, pa.uint64()))
+            chosen = col(ANCHOR).isin(numbers_array(wanted))
             parsed = parse_where(where, self._view.content.schema)
             where = chosen if parsed is None else chosen & parsed.expression
         plan = self._plan(
@@ -147,6 +151,7 @@ class Reading(Handle):
             batch_size=batch_size,
             order=order,
             categoricals=categoricals,
+            exact=False,
         )
         return Scan(self._view, plan)
 
@@ -339,7 +344,7 @@ class Reading(Handle):
             count = self.count()
             if not -count <= key < count:
                 raise IndexError(f"record {key} of {count}")
-            return self.__getitems__([int(key)])[0]
+            return self._records([int(key)])[0]
         if isinstance(key, (list, tuple, np.ndarray, range)):
             return self.take(positions=np.asarray(list(key), dtype=None if len(key) else np.int64))
         raise InvalidInputError(
@@ -348,7 +353,20 @@ class Reading(Handle):
         )
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        """Return several records at once; PyTorch's DataLoader calls this for a batch."""
+        """Return several records; PyTorch's DataLoader calls this for a batch.
+
+        Anchors are uint64 arrays without dimensions and timestamps are integers (nanoseconds):
+        ``default_collate`` makes exact tensors of both, and fails on other forms of them.
+        """
+        records = self._records(positions)
+        for record in records:
+            record[ANCHOR] = np.array(record[ANCHOR], np.uint64)
+            for name, value in record.items():
+                if isinstance(value, np.datetime64):
+                    record[name] = int(value.astype(np.int64))
+        return records
+
+    def _records(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         table = self.take(positions=positions)
         columns = {name: table.column(name).combine_chunks() for name in table.column_names}
         columns = {

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import coerce
+from dreamdb.codecs import coerce, numbers_array
 from dreamdb.errors import AlreadyExistsError, AnchorNotFoundError, InvalidInputError, SchemaError
 from dreamdb.model import Field, check_algorithm, check_field_name, default_rungs
 from dreamdb.read import ScanPlan, matching_rows, parse_where
@@ -179,8 +179,8 @@ def _spread(field: Field, given: object, count: int) -> pa.ChunkedArray:
 def _reorder(column: pa.ChunkedArray, order: Any) -> pa.ChunkedArray:
     if order is None:
         return column
-    joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    return pa.chunked_array([joined.take(pa.array(order))], column.type)
+    joined = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
+    return pa.chunked_array([joined.take(numbers_array(order))], column.type)
 
 
 def delete_records(view: View, which: object, reason: str | None) -> DeleteRecords:

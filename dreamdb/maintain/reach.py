@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from dreamdb.errors import DreamDBError, IntegrityError
 from dreamdb.history import resolve_address
 from dreamdb.model import Content, Manifest, Node
-from dreamdb.objects import Kind
+from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import ZERO_ADDRESS, Address
@@ -55,8 +55,8 @@ def roots(backend: Backend) -> Iterator[tuple[str, Address]]:
 
 
 def reachable_objects(
-    backend: Backend, source: Source, starts: list[Address]
-) -> Iterator[tuple[Address, Kind]]:
+    backend: Backend, source: Source, starts: list[Address], *, lenient: bool = False
+) -> Iterator[tuple[Address, Kind | None]]:
     """Yield every object the starts need, each once, the referring one first.
 
     Parameters
@@ -65,6 +65,8 @@ def reachable_objects(
         The space.
     starts : list of Address
         Manifests and tags.
+    lenient : bool
+        Yield an object that cannot be read, and go on without what only it names.
 
     Notes
     -----
@@ -80,27 +82,39 @@ def reachable_objects(
         if kind is Kind.FRAGMENT:
             yield address, kind
             continue
-        opened = source.cache.open(address, kind)
-        yield address, opened.kind
-        if opened.kind is Kind.MANIFEST:
-            manifest = Manifest.decode(opened.view())
-            stack += [(parent, Kind.MANIFEST) for parent in manifest.parents]
-            if manifest.skip is not None:
-                stack.append((manifest.skip, Kind.MANIFEST))
-            stack.append((manifest.content, Kind.CONTENT))
-        elif opened.kind is Kind.CONTENT:
-            content = Content.decode(opened.view())
-            trees = [content.timeline, content.tombstones, *content.tracks.values()]
-            stack += [(root, Kind.NODE) for root in trees if root is not None]
-        elif opened.kind is Kind.TAG:
-            found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
-            stack.append((found.manifest, Kind.MANIFEST))
-        elif opened.kind is Kind.NODE:
-            node = Node.decode(opened.view())
-            below = Kind.FRAGMENT if node.level == 1 else Kind.NODE
-            stack += [(Address(a.tobytes()), below) for a in node.entries["address"]]
-        else:
-            raise IntegrityError(f"a {opened.kind.name.lower()} is named as history")
+        try:
+            opened = source.cache.open(address, kind)
+            kind, below = opened.kind, _named_by(source, address, opened)
+        except DreamDBError:
+            if not lenient:
+                raise
+            below = []
+        yield address, kind
+        stack += below
+
+
+def _named_by(
+    source: Source, address: Address, opened: OpenedObject
+) -> list[tuple[Address, Kind | None]]:
+    """Return the objects that an object names, and what they must be."""
+    if opened.kind is Kind.MANIFEST:
+        manifest = Manifest.decode(opened.view())
+        out: list[tuple[Address, Kind | None]] = [(p, Kind.MANIFEST) for p in manifest.parents]
+        if manifest.skip is not None:
+            out.append((manifest.skip, Kind.MANIFEST))
+        return [*out, (manifest.content, Kind.CONTENT)]
+    if opened.kind is Kind.CONTENT:
+        content = Content.decode(opened.view())
+        trees = [content.timeline, content.tombstones, *content.tracks.values()]
+        return [(root, Kind.NODE) for root in trees if root is not None]
+    if opened.kind is Kind.TAG:
+        found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
+        return [(found.manifest, Kind.MANIFEST)]
+    if opened.kind is Kind.NODE:
+        node = Node.decode(opened.view())
+        below = Kind.FRAGMENT if node.level == 1 else Kind.NODE
+        return [(Address(a.tobytes()), below) for a in node.entries["address"]]
+    raise IntegrityError(f"a {opened.kind.name.lower()} is named as history")
 
 
 def _label_of(payload: memoryview) -> str:

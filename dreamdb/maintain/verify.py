@@ -6,19 +6,20 @@ Source: design/0011.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
-from dreamdb.history import load_manifest, resolve_address
-from dreamdb.maintain.reach import roots
+from dreamdb.history import load_manifest, resolve_address, skip_address
+from dreamdb.maintain.reach import reachable_objects, roots
 from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
-from dreamdb.tracks import Source, Track, View
+from dreamdb.tracks import Source, Track, View, anchor_values
 from dreamdb.types import ZERO_ADDRESS, Address
 
 __all__ = ["Damage", "VerifyReport", "verify_space"]
@@ -84,9 +85,9 @@ class _Verifier:
         self._source = source
         self._data = data
         self._objects: set[Address] = set()
-        self._checked: set[tuple[Address, str, int]] = set()
+        self._checked: set[tuple[object, ...]] = set()
         self._contents: set[Address] = set()
-        self._owners: dict[Address, list[str]] = {}
+        self._manifests: set[Address] = set()
         self.report = VerifyReport()
 
     def _guard(
@@ -116,10 +117,32 @@ class _Verifier:
 
     def run(self) -> VerifyReport:
         """Follow every root."""
-        for name, address in roots(self._backend):
+        found: list[tuple[str, Address]] = []
+        try:
+            found.extend(roots(self._backend))
+        except DreamDBError as error:
+            # A damaged ref or log ends the listing; what was listed before it is still checked.
+            self.report.damage.append(
+                Damage(error.kind, str(error), None, (str(error.details.get("ref")),))
+            )
+        for name, address in found:
             self.report.refs += not name.startswith("reflog of ")
             self._guard(name, partial(self._ref, name, address))
+        if self.report.damage:
+            self._name_all_refs(found)
         return self.report
+
+    def _name_all_refs(self, found: list[tuple[str, Address]]) -> None:
+        """Name every ref that needs a damaged object, not only the one that was followed first."""
+        hurt: dict[str, list[str]] = {d.object: [] for d in self.report.damage if d.object}
+        for name, address in found:
+            reached = reachable_objects(self._backend, self._source, [address], lenient=True)
+            for needed in {to_text(one) for one, _ in reached} & set(hurt):
+                hurt[needed].append(name)
+        self.report.damage = [
+            replace(d, refs=tuple(dict.fromkeys((*d.refs, *hurt.get(d.object or "", ())))))
+            for d in self.report.damage
+        ]
 
     def _count(self, address: Address, kind: Kind) -> memoryview:
         # Opened afresh: what this process has cached says nothing about what is stored.
@@ -137,13 +160,12 @@ class _Verifier:
         found = resolve_address(self._source.cache, label, RefValue(address))
         if found.is_snapshot:
             self._count(address, Kind.TAG)
-        stack, seen = [found.manifest], set(self._owners)
+        stack = [found.manifest]
         while stack:
             at = stack.pop()
-            if at in seen:
+            if at in self._manifests:
                 continue
-            seen.add(at)
-            self._owners[at] = [name]
+            self._manifests.add(at)
             parents: list[Address] = []
             self._guard(name, partial(self._manifest, name, at, parents))
             stack += parents
@@ -158,6 +180,13 @@ class _Verifier:
             if before.generation >= manifest.generation or before.time_ns >= manifest.time_ns:
                 raise FormatError(
                     f"the manifest {to_text(address)} does not follow its parent",
+                    object=to_text(address),
+                )
+        if manifest.parents:
+            skip = skip_address(self._source.cache, manifest.parents[0], manifest.generation)
+            if manifest.skip != skip:
+                raise FormatError(
+                    f"the manifest {to_text(address)} has another skip address than its history",
                     object=to_text(address),
                 )
         if manifest.content in self._contents:
@@ -178,10 +207,17 @@ class _Verifier:
         track = view.track(name)
         if track.root is None:
             return
-        mark = (track.root, str(track.ftype), 0)
-        if mark in self._checked and (view.content.timeline or b"", name, 1) in self._checked:
+        # The same values may belong to another timeline, which cuts them elsewhere.
+        mark = (track.root, str(track.ftype), track.rung, track.floor, view.content.timeline)
+        if mark in self._checked:
             return
-        self._checked |= {mark, (view.content.timeline or Address(b""), name, 1)}
+        self._checked.add(mark)
+        self._fragments(ref, name, track, self._tree(name, track))
+        if self._data:
+            self._cuts(name, track, view.anchors())
+
+    def _tree(self, name: str, track: Track) -> Entries:
+        """Return a tree's entries after checking that it is the canonical one over them."""
         nodes: dict[Address, Node] = {}
 
         def load(address: Address) -> Node:
@@ -194,9 +230,9 @@ class _Verifier:
             entries, track.stats, load=load, emit=lambda node: self._emit(node, nodes)
         )
         if root != track.root:
-            raise FormatError(f"the tree of {name!r} is not canonical", object=to_text(track.root))
-        self._fragments(ref, name, track, entries)
-        self._cuts(name, track, view)
+            where = None if track.root is None else to_text(track.root)
+            raise FormatError(f"the tree of {name!r} is not canonical", object=where)
+        return entries
 
     @staticmethod
     def _emit(node: Node, nodes: dict[Address, Node]) -> Address:
@@ -221,7 +257,7 @@ class _Verifier:
             start += rows
 
     def _fragment(self, track: Track, entry: np.void, address: Address) -> None:
-        mark = (address, str(track.ftype), int(entry["key"]) if track.ftype.kind == "anchor" else 0)
+        mark = (address, str(track.ftype), entry.tobytes())
         if mark in self._checked:
             return
         self._checked.add(mark)
@@ -232,25 +268,30 @@ class _Verifier:
             return
         payload = self._count(address, Kind.FRAGMENT)
         try:
-            check_canonical(
+            encoded = check_canonical(
                 track.ftype, payload, rows=int(entry["rows"]), last_key=int(entry["key"])
             )
         except FormatError as error:
             error.details.setdefault("object", to_text(address))
             raise
-        if payload.nbytes != int(entry["nbytes"]):
+        # numpy drops the zeros that pad a prefix.
+        bounds = [entry[n].tobytes().rstrip(b"\0") for n in ("low", "high") if track.stats]
+        expected = [bound.rstrip(b"\0") for bound in encoded.stats[: len(bounds)]]
+        if (int(entry["nbytes"]), int(entry["nulls"]), bounds) != (
+            encoded.nbytes,
+            encoded.nulls,
+            expected,
+        ):
             raise FormatError(
-                f"a fragment has {payload.nbytes} bytes, its entry says {int(entry['nbytes'])}",
+                f"the tree entry of the fragment {to_text(address)} says other sizes or bounds",
                 object=to_text(address),
             )
 
-    def _cuts(self, name: str, track: Track, view: View) -> None:
+    @staticmethod
+    def _cuts(name: str, track: Track, keys: npt.NDArray[np.uint64]) -> None:
         """Check that the fragments lie where the anchors say."""
-        if not self._data:
-            return
-        keys = view.anchors()
         cuts = track_cuts(keys, track.rung, track.floor)
-        entries, _, ends, _ = track.flat()
+        entries, _, ends = track.flat()
         if not (
             np.array_equal(cuts.ends, ends)
             and np.array_equal(cuts.rungs, entries["rung"])
@@ -260,11 +301,13 @@ class _Verifier:
 
     def _tombstones(self, view: View) -> None:
         track = view.tombstones
-        if track.root is not None:
+        if track.root is None:
+            return
+        for entry in self._tree("tombstones", track):
+            self._fragment(track, entry, Address(bytes(entry["address"])))
+        if self._data:
+            self._cuts("tombstones", track, anchor_values(track, 0, track.rows))
             view.dead()
-            entries, _ = leaf_entries(track.root, track.stats, load=self._source.node)
-            for entry in entries:
-                self._fragment(track, entry, Address(bytes(entry["address"])))
 
 
 def verify_space(backend: Backend, source: Source, *, data: bool = True) -> VerifyReport:

@@ -40,7 +40,7 @@ def _optional(value: Any, what: str) -> Address | None:
 
 def _members(document: dict[str, Any], names: set[str], what: str) -> None:
     version = document.get("format")
-    if version != FORMAT:
+    if type(version) is not int or version != FORMAT:
         raise UnsupportedFormatError(
             f"a {what} has format {version!r}",
             hint="a newer dreamdb wrote it: pip install -U dreamdb",
@@ -311,9 +311,10 @@ def check_space(payload: Bytes, url: str) -> None:
     document = decode_document(payload, what=f"space.json in {url}")
     if document.get("dreamdb") != "space":
         raise FormatError(f"{url} holds a space.json that is not DreamDB's")
-    if document.get("format") != FORMAT:
+    version = document.get("format")
+    if type(version) is not int or version != FORMAT:
         raise UnsupportedFormatError(
-            f"the space {url} has format {document.get('format')!r}",
+            f"the space {url} has format {version!r}",
             hint="a newer dreamdb made it: pip install -U dreamdb",
         )
     required = document.get("required")

@@ -243,7 +243,7 @@ class Field:
                 parent=parent,
                 algorithm=algorithm,
             )
-        except (KeyError, TypeError, SchemaError) as error:
+        except (KeyError, TypeError, ValueError, SchemaError) as error:
             raise FormatError(f"a schema holds a malformed field: {error}") from None
 
 
@@ -362,4 +362,6 @@ class FieldList(Mapping[str, Field]):
             raise FormatError(f"a content holds a malformed schema: {error}") from None
         if [f.name for f in out.fields] != [f.name for f in listed]:
             raise FormatError("a content's fields are out of order")
+        if out.to_document() != document:
+            raise FormatError("a content's schema has unexpected members")
         return out

@@ -2,16 +2,9 @@
 
 from dreamdb.read.compare import Comparison, compare_views
 from dreamdb.read.output import output_array, output_schema, output_type
+from dreamdb.read.plan import ScanPlan, ScanReport, check_batch_size, to_batch
 from dreamdb.read.predicate import Predicate, col, parse_where
-from dreamdb.read.scan import (
-    ScanPlan,
-    ScanReport,
-    check_batch_size,
-    count_matching,
-    matching_rows,
-    scan_batches,
-    to_batch,
-)
+from dreamdb.read.scan import count_matching, matching_rows, scan_batches
 from dreamdb.read.search import METRICS, search_exact
 from dreamdb.read.summary import FieldSummary, distinct_values, summarise
 

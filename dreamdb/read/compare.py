@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dreamdb.codecs import numbers_array
 from dreamdb.errors import FieldNotFoundError, InvalidInputError, nearest_hint
 from dreamdb.model import ANCHOR
 from dreamdb.read.output import output_array, output_type
@@ -214,7 +215,7 @@ def compare_views(views: Sequence[tuple[str, View]], fields: Sequence[str]) -> C
         anchors = views[0][1].visible_anchors()
     else:
         anchors = np.unique(np.concatenate([v.visible_anchors() for _, v in views]))
-    columns = [pa.chunked_array([pa.array(anchors, pa.uint64())])]
+    columns = [pa.chunked_array([numbers_array(anchors)])]
     names = [ANCHOR]
     for field in fields:
         for name, view in views:
@@ -235,5 +236,5 @@ def _column(view: View, field: str, anchors: Anchors, *, aligned: bool) -> pa.Ch
     if not found.all():
         index = np.zeros(len(rows), np.int64)
         index[found] = np.arange(int(found.sum()))
-        values = values.take(pa.array(index, mask=~found))
+        values = values.take(numbers_array(index, found))
     return pa.chunked_array([output_array(track.ftype, values, dtype)], dtype)

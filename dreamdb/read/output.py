@@ -96,7 +96,7 @@ def _rebase(array: pa.Array) -> pa.Array:
     if nulls:
         packed = array.is_valid()
         if packed.offset % 8:
-            packed = pa.concat_arrays([packed, pa.array([], pa.bool_())])
+            packed = pa.concat_arrays([packed, pa.nulls(0, pa.bool_())])
         bitmap = packed.buffers()[1]
         if packed.offset:
             bitmap = bitmap.slice(packed.offset // 8)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dreamdb.codecs import arrow_type, value_bounds
+from dreamdb.codecs import arrow_type, numbers_array, value_bounds
 from dreamdb.errors import ExpressionError, FieldNotFoundError, InvalidInputError, nearest_hint
 from dreamdb.model import ANCHOR, FieldList
 from dreamdb.types import FieldType
@@ -113,7 +113,7 @@ class Predicate:
         """
         count = len(next(iter(columns.values())))
         table = pa.table(
-            [columns[name] for name in self.fields] + [pa.array(np.arange(count))],
+            [columns[name] for name in self.fields] + [numbers_array(np.arange(count))],
             names=[*self.fields, "\0row"],
         )
         try:

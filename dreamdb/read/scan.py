@@ -5,10 +5,7 @@ Source: design/0004 section 5.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,155 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.errors import InvalidInputError
 from dreamdb.model import ANCHOR
-from dreamdb.read.output import output_array, output_schema
-from dreamdb.read.predicate import Bounds, Predicate
+from dreamdb.read.ordered import ordered_batches, visible_rows
+from dreamdb.read.plan import ScanPlan, to_batch
+from dreamdb.read.predicate import Bounds
 from dreamdb.tracks import Track, View, gather
 
-__all__ = ["ScanPlan", "ScanReport", "count_matching", "matching_rows", "scan_batches", "to_batch"]
+__all__ = ["count_matching", "matching_rows", "scan_batches"]
 
 Positions = npt.NDArray[np.int64]
 
-_AHEAD_NBYTES: Final = 32 << 20
 _WINDOW: Final = 65_536
-
-
-@dataclass(slots=True)
-class ScanReport:
-    """What a scan has read so far; shown by ``Scan.explain(analyze=True)``.
-
-    Parameters
-    ----------
-    windows, pruned : int
-        Runs of rows looked at, and those that statistics excluded.
-    rows : int
-        Rows returned.
-    """
-
-    windows: int = 0
-    pruned: int = 0
-    rows: int = 0
-
-
-@dataclass(frozen=True)
-class ScanPlan:
-    """What a scan returns.
-
-    Parameters
-    ----------
-    fields : tuple of str
-        Fields, in output order.
-    predicate : Predicate or None
-        Which records.
-    start, stop : int
-        Row range of the timeline.
-    limit : int or None
-        At most so many records.
-    batch_size : int
-        Records per batch; the last one may have fewer.
-    categoricals : str
-        ``"string"`` or ``"dictionary"``.
-    descending : bool
-        From the last record to the first.
-    """
-
-    fields: tuple[str, ...]
-    predicate: Predicate | None = None
-    start: int = 0
-    stop: int = 0
-    limit: int | None = None
-    batch_size: int = 8_192
-    categoricals: str = "string"
-    descending: bool = False
-    report: ScanReport = field(default_factory=ScanReport)
-
-    def schema(self, view: View) -> pa.Schema:
-        """Return the one schema of all batches."""
-        return output_schema(view.content.schema, self.fields, categoricals=self.categoricals)
-
-
-def check_batch_size(batch_size: object) -> int:
-    """Return a batch size, checked."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise InvalidInputError(f"batch_size must be an integer, not {batch_size!r}")
-    if not 1 <= int(batch_size) <= 1 << 31:
-        raise InvalidInputError(f"batch_size must be positive, not {batch_size}")
-    return int(batch_size)
-
-
-def to_batch(view: View, arrays: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
-    """Return logical arrays as one output batch."""
-    columns = []
-    for column in schema:
-        array = arrays[column.name]
-        if column.name != ANCHOR:
-            array = output_array(view.content.schema[column.name].type, array, column.type)
-        columns.append(array)
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-class _ReadAhead:
-    """Opens and verifies the fragments in front of a scan, within a byte limit.
-
-    Parameters
-    ----------
-    tracks : sequence of Track
-        The tracks the scan reads.
-    stop : int
-        Row at which it ends.
-    """
-
-    def __init__(self, view: View, tracks: Sequence[Track], start: int, stop: int) -> None:
-        self._pool = view.source.pool()
-        self._tracks = tracks
-        self._stop = stop
-        self._at = [start] * len(tracks)
-        self._jobs: deque[tuple[int, int, Future[None]]] = deque()
-        self._nbytes = 0
-
-    @staticmethod
-    def _load(track: Track, entry: np.void) -> None:
-        fragment = track.fragment(entry)
-        if fragment is not None:
-            fragment.verify(0, fragment.decoded.rows)
-
-    def advance(self, row: int) -> None:
-        """Tell where the scan is; schedule what comes next."""
-        while self._jobs and (self._jobs[0][2].done() or self._jobs[0][0] <= row):
-            self._nbytes -= self._jobs.popleft()[1]
-        while self._nbytes < _AHEAD_NBYTES:
-            index = min(range(len(self._tracks)), key=self._at.__getitem__)
-            start = max(self._at[index], row)
-            if start >= self._stop:
-                return
-            entries, first = self._tracks[index].between(start, start + 1)
-            entry = entries[0]
-            self._at[index] = first + int(entry["rows"])
-            if first <= row:
-                # The scan is inside this fragment and verifies what it touches by itself.
-                continue
-            nbytes = int(entry["nbytes"])
-            self._nbytes += nbytes
-            job = self._pool.submit(self._load, self._tracks[index], entry)
-            self._jobs.append((first, nbytes, job))
-
-    def close(self) -> None:
-        """Drop what has not begun."""
-        for _, _, job in self._jobs:
-            job.cancel()
-        self._jobs.clear()
-
-
-def _keep(view: View, start: int, stop: int) -> Positions | None:
-    """Return the visible rows of ``[start, stop)`` relative to start; None when all are."""
-    dead = view.dead()
-    low, high = np.searchsorted(dead, [start, stop])
-    if low == high:
-        return None
-    mask = np.ones(stop - start, np.bool_)
-    mask[dead[low:high] - start] = False
-    return np.flatnonzero(mask)
 
 
 def scan_batches(view: View, plan: ScanPlan) -> Iterator[pa.RecordBatch]:
@@ -191,39 +50,9 @@ def scan_batches(view: View, plan: ScanPlan) -> Iterator[pa.RecordBatch]:
     if plan.descending:
         yield from _descending(view, plan, schema)
     elif plan.predicate is None:
-        yield from _plain(view, plan, schema)
+        yield from ordered_batches(view, plan, schema)
     else:
         yield from _filtered(view, plan, schema)
-
-
-def _plain(view: View, plan: ScanPlan, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    names = [ANCHOR, *plan.fields]
-    tracks = [view.track(name) for name in names]
-    dead = view.dead()
-    low, high = np.searchsorted(dead, [plan.start, plan.stop])
-    first = plan.start - int(low)
-    last = plan.stop - int(high)
-    if plan.limit is not None:
-        last = min(last, first + plan.limit)
-    ahead = _ReadAhead(view, tracks, plan.start, plan.stop)
-    try:
-        for begin in range(first, last, plan.batch_size):
-            end = min(begin + plan.batch_size, last)
-            if len(dead):
-                span = view.row_of_visible(np.array([begin, end - 1]))
-                start, stop = int(span[0]), int(span[1]) + 1
-                keep = _keep(view, start, stop)
-            else:
-                start, stop, keep = begin, end, None
-            arrays = {}
-            for name, track in zip(names, tracks, strict=True):
-                array = track.slice(start, stop)
-                arrays[name] = array if keep is None else array.take(pa.array(keep))
-            plan.report.rows += end - begin
-            yield to_batch(view, arrays, schema)
-            ahead.advance(stop)
-    finally:
-        ahead.close()
 
 
 def _windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
@@ -325,7 +154,7 @@ def matching_rows(view: View, plan: ScanPlan) -> Iterator[Positions]:
     """
     assert plan.predicate is not None
     for low, high in _windows(view, plan):
-        keep = _keep(view, low, high)
+        keep = visible_rows(view, low, high)
         for start in range(low, high, _WINDOW):
             stop = min(start + _WINDOW, high)
             columns = {name: view.track(name).slice(start, stop) for name in plan.predicate.fields}

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dreamdb.codecs import numbers_array
 from dreamdb.errors import InvalidInputError, SchemaError
 from dreamdb.model import ANCHOR
+from dreamdb.read.plan import ScanPlan
 from dreamdb.read.predicate import Predicate
-from dreamdb.read.scan import ScanPlan, matching_rows
+from dreamdb.read.scan import matching_rows
 from dreamdb.tracks import Track, View, gather, validity
 
 __all__ = ["METRICS", "search_exact"]
@@ -124,7 +126,7 @@ def _normalised(vectors: Vectors) -> Vectors:
 def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
     """Yield rows and their vectors: visible, not null, and wanted."""
     dim = int(track.ftype.dim or 0)
-    _, starts, ends, _ = track.flat()
+    _, starts, ends = track.flat()
     dead = view.dead()
     for index in range(len(starts)):
         for start in range(int(starts[index]), int(ends[index]), _BLOCK):
@@ -159,6 +161,7 @@ def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
 
 
 def _scores(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
+    scores: npt.NDArray[Any]
     if metric == "l2":
         # The difference of large squares: float32 would lose the distance between near vectors.
         scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
@@ -202,8 +205,8 @@ def _result(view: View, rows: Positions, scores: Vectors) -> pa.Table:
     query = np.repeat(np.arange(len(rows), dtype=np.int32), rows.shape[1])
     return pa.table(
         {
-            "_query": pa.array(query),
-            ANCHOR: pa.array(anchors, pa.uint64()),
-            "_score": pa.array(scores.reshape(-1), pa.float32()),
+            "_query": numbers_array(query),
+            ANCHOR: numbers_array(anchors),
+            "_score": numbers_array(scores.reshape(-1)),
         }
     )

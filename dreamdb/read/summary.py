@@ -58,7 +58,7 @@ def summarise(view: View, name: str) -> FieldSummary:
     Cost: 1 object read per tree node of the field.
     """
     track = view.track(name)
-    *_, addresses = track.flat()
+    addresses = track.addresses
     low = high = None
     if track.root is not None:
         node = view.source.node(track.root)
@@ -90,7 +90,7 @@ def distinct_values(view: View, name: str) -> list[Any]:
     dead = view.dead()
     found: set[Any] = set()
     is_time = track.ftype.kind == "timestamp"
-    _, starts, ends, _ = track.flat()
+    _, starts, ends = track.flat()
     for start, stop in zip(starts.tolist(), ends.tolist(), strict=True):
         array = track.slice(start, stop)
         low, high = np.searchsorted(dead, [start, stop])

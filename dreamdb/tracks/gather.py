@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.tracks.source import Fragment
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
@@ -46,7 +45,7 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     verified.
     """
     if not len(rows):
-        return pa.array([], track.arrow)
+        return pa.nulls(0, track.arrow)
     rows, order = increasing(rows)
     kind = track.ftype.kind
     if kind in BLOB_KINDS:
@@ -98,12 +97,10 @@ def gather_numpy(
         return _gather_bools(track, rows, order)
     if ftype.kind in _NUMBERS:
         dtype = np.dtype(_NUMBERS[ftype.kind])
-        return _gather_fixed(track, rows, order, dtype, vector=False)
-    shape = ftype.shape or (track.arrow.list_size,)
-    dtype = np.dtype(ftype.dtype or np.float32)
-    width = track.arrow.list_size * dtype.itemsize
-    out, valid = _gather_fixed(track, rows, order, np.dtype((np.void, width)), vector=True)
-    return out.view(dtype).reshape(len(rows), *shape), valid
+        return _gather_fixed(track, rows, order, dtype)
+    size = track.arrow.list_size
+    out, valid = _gather_fixed(track, rows, order, np.dtype(ftype.dtype or np.float32), size)
+    return out.reshape(len(rows), *(ftype.shape or (size,))), valid
 
 
 def validity(array: pa.Array) -> npt.NDArray[np.bool_]:
@@ -117,55 +114,40 @@ def validity(array: pa.Array) -> npt.NDArray[np.bool_]:
     return bits[array.offset :].astype(np.bool_)
 
 
-def verify_rows(fragment: Fragment, rows: Positions) -> None:
-    """Check the bytes of increasing rows of a fragment."""
-    if not fragment.lazy:
-        return
-    if int(rows[-1]) - int(rows[0]) < 2 * len(rows):
-        fragment.verify(int(rows[0]), int(rows[-1]) + 1)
-        return
-    for row in rows.tolist():
-        fragment.verify(row, row + 1)
-
-
 def _mask_buffer(valid: npt.NDArray[np.bool_] | None) -> tuple[pa.Buffer | None, int]:
     if valid is None:
         return None, 0
     return pa.py_buffer(np.packbits(valid, bitorder="little")), int(len(valid) - valid.sum())
 
 
-def _place(
-    out: npt.NDArray[Any],
-    begin: int,
-    end: int,
-    values: npt.NDArray[Any],
-    inside: Positions,
-    order: Positions | None,
-) -> None:
-    if order is None:
-        np.take(values, inside, out=out[begin:end], mode="clip")
-    else:
-        out[order[begin:end]] = values[inside]
-
-
 def _gather_fixed(
-    track: Track, rows: Positions, order: Positions | None, dtype: np.dtype[Any], *, vector: bool
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    out = np.empty(len(rows), dtype)
-    valid: npt.NDArray[np.bool_] | None = None
+    track: Track,
+    rows: Positions,
+    order: Positions | None,
+    dtype: np.dtype[Any],
+    size: int = 0,
+) -> tuple[npt.NDArray[Any], Bools | None]:
+    """Gather numbers, or with a ``size`` vectors of so many elements."""
+    out = np.empty((len(rows), size) if size else len(rows), dtype)
+    valid: Bools | None = None
     for begin, end, index, inside in track.groups(rows):
         fragment = track.fragment_at(index)
         where = slice(begin, end) if order is None else order[begin:end]
         if fragment is None:
             valid = np.ones(len(rows), np.bool_) if valid is None else valid
             valid[where] = False
-            out[where] = np.zeros((), dtype)
+            out[where] = 0
             continue
-        verify_rows(fragment, inside)
+        fragment.verify_rows(inside)
         array = fragment.array
-        buffer = array.values.buffers()[1] if vector else array.buffers()[1]
-        values = np.frombuffer(buffer, dtype, fragment.decoded.rows)
-        _place(out, begin, end, values, inside, order)
+        buffer = (array.values if size else array).buffers()[1]
+        values = np.frombuffer(buffer, dtype, fragment.decoded.rows * max(1, size))
+        if size:
+            values = values.reshape(-1, size)
+        if order is None:
+            np.take(values, inside, axis=0, out=out[begin:end], mode="clip")
+        else:
+            out[where] = values[inside]
         if array.null_count:
             valid = np.ones(len(rows), np.bool_) if valid is None else valid
             valid[where] = validity(array)[inside]
@@ -186,7 +168,7 @@ def _gather_bools(
         if fragment is None:
             out[where] = False
             continue
-        verify_rows(fragment, inside)
+        fragment.verify_rows(inside)
         bits = np.frombuffer(fragment.array.buffers()[1], np.uint8)
         at = inside + fragment.array.offset
         out[where] = (bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1
@@ -196,19 +178,17 @@ def _gather_bools(
 def _gather_numbers(
     track: Track, rows: Positions, order: Positions | None, dtype: np.dtype[Any]
 ) -> pa.Array:
-    out, valid = _gather_fixed(track, rows, order, dtype, vector=False)
+    out, valid = _gather_fixed(track, rows, order, dtype)
     bitmap, nulls = _mask_buffer(valid)
     return pa.Array.from_buffers(track.arrow, len(rows), [bitmap, pa.py_buffer(out)], nulls)
 
 
 def _gather_vectors(track: Track, rows: Positions, order: Positions | None) -> pa.Array:
-    item = track.arrow.value_type
-    width = track.arrow.list_size * item.bit_width // 8
-    out, valid = _gather_fixed(track, rows, order, np.dtype((np.void, width)), vector=True)
+    item, size = track.arrow.value_type, track.arrow.list_size
+    dtype = np.dtype(track.ftype.dtype or np.float32)
+    out, valid = _gather_fixed(track, rows, order, dtype, size)
     bitmap, nulls = _mask_buffer(valid)
-    child = pa.Array.from_buffers(
-        item, len(rows) * track.arrow.list_size, [None, pa.py_buffer(out.view(np.uint8))]
-    )
+    child = pa.Array.from_buffers(item, len(rows) * size, [None, pa.py_buffer(out)])
     return pa.Array.from_buffers(track.arrow, len(rows), [bitmap], nulls, children=[child])
 
 
@@ -225,7 +205,7 @@ def _gather_blobs(track: Track, rows: Positions, order: Positions | None) -> pa.
             valid = np.ones(count, np.bool_) if valid is None else valid
             valid[where] = False
             continue
-        verify_rows(fragment, inside)
+        fragment.verify_rows(inside)
         array, offsets = fragment.array, fragment.decoded.offsets
         assert offsets is not None
         data = memoryview(array.buffers()[2] or b"")
@@ -257,11 +237,16 @@ def _gather_any(track: Track, rows: Positions, order: Positions | None) -> pa.Ar
         if fragment is None:
             parts.append(pa.nulls(len(inside), track.arrow))
         else:
-            verify_rows(fragment, inside)
-            parts.append(fragment.array.take(pa.array(inside)))
+            fragment.verify_rows(inside)
+            parts.append(fragment.array.take(_indices(inside)))
     joined = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
     if order is None:
         return joined
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    return joined.take(pa.array(back))
+    return joined.take(_indices(back))
+
+
+def _indices(rows: Positions) -> pa.Array:
+    # pa.array imports pandas where it is installed.
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows)])

@@ -12,13 +12,15 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dreamdb.codecs import DecodedFragment, decode
 from dreamdb.config import num_threads
 from dreamdb.errors import IntegrityError
 from dreamdb.model import Content, Node
-from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, to_text
 from dreamdb.store import ObjectCache
 from dreamdb.types import Address, FieldType
 
@@ -73,6 +75,30 @@ class Fragment:
             assert decoded.offsets is not None
             low, high = int(decoded.offsets[start]), int(decoded.offsets[stop])
         opened.verify(decoded.data_start + low, decoded.data_start + high)
+
+    def verify_rows(self, rows: npt.NDArray[np.int64]) -> None:
+        """Check the bytes that hold increasing rows, each page once."""
+        opened, decoded = self.opened, self.decoded
+        if opened is None or opened.verified or not len(rows):
+            return
+        if int(rows[-1]) - int(rows[0]) < 2 * len(rows):
+            self.verify(int(rows[0]), int(rows[-1]) + 1)
+            return
+        if decoded.width:
+            low, high = rows * decoded.width, (rows + 1) * decoded.width
+        else:
+            assert decoded.offsets is not None
+            low = decoded.offsets[rows].astype(np.int64)
+            high = decoded.offsets[rows + 1].astype(np.int64)
+        held = high > low
+        first = (low[held] + decoded.data_start) // PAGE_SIZE
+        last = (high[held] + (decoded.data_start - 1)) // PAGE_SIZE
+        if len(first) and int((last - first).max()) > 1:
+            for row in rows.tolist():
+                self.verify(row, row + 1)
+            return
+        for page in np.unique(np.concatenate([first, last])).tolist():
+            opened.verify(page * PAGE_SIZE, page * PAGE_SIZE + 1)
 
     @property
     def lazy(self) -> bool:

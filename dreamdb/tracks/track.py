@@ -6,7 +6,7 @@ Source: design/0002 sections 6 and 7.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,13 @@ from dreamdb.codecs import arrow_type
 from dreamdb.errors import FormatError
 from dreamdb.model import Entries, empty_entries, leaf_entries, stats_kind
 from dreamdb.tracks.source import Fragment, Source
-from dreamdb.types import ZERO_ADDRESS, Address, FieldType
+from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address, FieldType
 
 __all__ = ["Track"]
 
 Positions = npt.NDArray[np.int64]
+_FEW_NODES: Final = 16
+_WINDOW: Final = 1 << 18
 
 
 class Track:
@@ -48,7 +50,9 @@ class Track:
         self.root = root
         self.stats = stats_kind(ftype.kind)
         self.arrow = arrow_type(ftype)
-        self._flat: tuple[Entries, Positions, Positions, list[Address]] | None = None
+        self._flat: tuple[Entries, Positions, Positions] | None = None
+        self._addresses: list[Address] | None = None
+        self._window: tuple[int, int, Entries, Positions, Positions] | None = None
         self._totals: tuple[int, int, int] | None = None
 
     def _sum(self) -> tuple[int, int, int]:
@@ -88,17 +92,35 @@ class Track:
 
     def between(self, start: int, stop: int) -> tuple[Entries, int]:
         """Return the fragment entries that overlap rows ``[start, stop)`` and the first's row."""
-        if start >= stop:
+        if start >= stop or self.root is None:
             return empty_entries(self.stats), start
+        if self._flat is None:
+            node = self.source.node(self.root)
+            if node.level == 1 or (node.level == 2 and len(node.entries) <= _FEW_NODES):
+                self.flat()
         if self._flat is not None:
-            entries, starts, ends, _ = self._flat
-            low = int(np.searchsorted(ends, start, "right"))
-            high = int(np.searchsorted(ends, stop, "left")) + 1
-            return entries[low:high], int(starts[low]) if low < len(starts) else start
-        return leaf_entries(self.root, self.stats, load=self.source.node, start=start, stop=stop)
+            entries, starts, ends = self._flat
+        else:
+            entries, starts, ends = self._window_over(start, stop)
+        low = int(ends.searchsorted(start, "right"))
+        high = int(ends.searchsorted(stop, "left")) + 1
+        return entries[low:high], int(starts[low]) if low < len(starts) else start
 
-    def flat(self) -> tuple[Entries, Positions, Positions, list[Address]]:
-        """Return all entries, their first rows, their end rows, and their addresses.
+    def _window_over(self, start: int, stop: int) -> tuple[Entries, Positions, Positions]:
+        """Return entries around a range; kept, since scans ask for one range after the other."""
+        found = self._window
+        if found is None or start < found[0] or stop > found[1]:
+            end = min(max(stop, start + _WINDOW), self.rows)
+            entries, at = leaf_entries(
+                self.root, self.stats, load=self.source.node, start=start, stop=end
+            )
+            ends = at + np.cumsum(entries["rows"]).astype(np.int64)
+            found = (start, end, entries, ends - entries["rows"].astype(np.int64), ends)
+            self._window = found
+        return found[2:]
+
+    def flat(self) -> tuple[Entries, Positions, Positions]:
+        """Return all entries, their first rows and their end rows.
 
         Notes
         -----
@@ -108,9 +130,19 @@ class Track:
             entries, _ = leaf_entries(self.root, self.stats, load=self.source.node)
             ends = np.cumsum(entries["rows"]).astype(np.int64)
             starts = ends - entries["rows"].astype(np.int64)
-            addresses = [Address(a.tobytes()) for a in entries["address"]]
-            self._flat = (entries, starts, ends, addresses)
+            self._flat = (entries, starts, ends)
         return self._flat
+
+    @property
+    def addresses(self) -> list[Address]:
+        """The addresses of :meth:`flat`; the zero address for all-null chunks."""
+        if self._addresses is None:
+            joined = np.ascontiguousarray(self.flat()[0]["address"]).tobytes()
+            self._addresses = [
+                Address(joined[at : at + ADDRESS_SIZE])
+                for at in range(0, len(joined), ADDRESS_SIZE)
+            ]
+        return self._addresses
 
     def fragment(self, entry: np.void) -> Fragment | None:
         """Return the fragment of an entry; None for an all-null chunk."""
@@ -123,8 +155,8 @@ class Track:
 
     def fragment_at(self, index: int) -> Fragment | None:
         """Return the fragment with an index into :meth:`flat`."""
-        entries, _, _, addresses = self.flat()
-        address = addresses[index]
+        entries = self.flat()[0]
+        address = self.addresses[index]
         if address == ZERO_ADDRESS:
             return None
         entry = entries[index]
@@ -162,7 +194,7 @@ class Track:
         if len(chunks) == 1:
             return chunks[0]
         if not chunks:
-            return pa.array([], self.arrow)
+            return pa.nulls(0, self.arrow)
         return pa.concat_arrays(chunks)
 
     def all(self) -> pa.ChunkedArray:
@@ -181,7 +213,7 @@ class Track:
         rows : ndarray of int64
             Rows inside that fragment.
         """
-        _, starts, ends, _ = self.flat()
+        _, starts, ends = self.flat()
         which = np.searchsorted(ends, positions, "right")
         if not len(which):
             return

@@ -46,7 +46,7 @@ def find_in_keys(track: Track, anchors: Anchors) -> Positions:
     out = np.full(len(anchors), -1, np.int64)
     if track.root is None or not len(anchors):
         return out
-    entries, starts, _, _ = track.flat()
+    entries, starts, _ = track.flat()
     order = None
     if len(anchors) > 1 and not bool((anchors[1:] >= anchors[:-1]).all()):
         order = np.argsort(anchors, kind="stable")
@@ -258,7 +258,7 @@ class View:
         timeline = self.timeline
         if timeline.root is None or anchor > timeline.last_key:
             return timeline.rows
-        entries, starts, _, _ = timeline.flat()
+        entries, starts, _ = timeline.flat()
         index = int(np.searchsorted(entries["key"], np.uint64(anchor)))
         start = int(starts[index])
         keys = anchor_values(timeline, start, start + int(entries["rows"][index]))

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dreamdb.codecs import numbers_array
 from dreamdb.model import ANCHOR, LADDER, OPEN, Content, edit_tree
 from dreamdb.tracks import Track, View
 from dreamdb.types import Address
@@ -165,7 +166,7 @@ class Appender:
     ) -> None:
         at = self.rows
         if name == ANCHOR:
-            tail.pending.append((at, pa.array(anchors, pa.uint64())))
+            tail.pending.append((at, numbers_array(anchors)))
             return
         column = columns.get(name)
         if column is None:

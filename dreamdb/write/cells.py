@@ -7,6 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dreamdb.codecs import numbers_array
+
 __all__ = ["cells_equal", "place_cells", "replace_cells"]
 
 Positions = npt.NDArray[np.int64]
@@ -17,7 +19,7 @@ def _single(values: pa.ChunkedArray | pa.Array) -> pa.Array:
         return values
     if values.num_chunks == 1:
         return values.chunk(0)
-    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.nulls(0, values.type)
 
 
 def _fixed_width_rows(array: pa.Array) -> npt.NDArray[np.void] | None:
@@ -60,7 +62,7 @@ def replace_cells(old: pa.Array, rows: Positions, values: pa.ChunkedArray | pa.A
         return new
     index = np.arange(len(old), dtype=np.int64)
     index[rows] = len(old) + np.arange(len(rows))
-    return pa.concat_arrays([old, new]).take(pa.array(index))
+    return pa.concat_arrays([old, new]).take(numbers_array(index))
 
 
 def place_cells(count: int, rows: Positions, values: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -70,7 +72,7 @@ def place_cells(count: int, rows: Positions, values: pa.ChunkedArray | pa.Array)
     index[rows] = np.arange(len(rows))
     missing = np.ones(count, np.bool_)
     missing[rows] = False
-    return new.take(pa.array(index, mask=missing))
+    return new.take(numbers_array(index, ~missing))
 
 
 def cells_equal(left: pa.Array, right: pa.Array) -> npt.NDArray[np.bool_]:

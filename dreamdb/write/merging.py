@@ -96,8 +96,9 @@ def _merged(anchors: list[Anchors], runs: list[Path], nbytes: int) -> Iterator[S
                 keys.append(own[start:stop])
         joined = _concat(parts)
         columns = {name: joined.column(name) for name in joined.column_names}
-        slab = Slab(np.concatenate(keys), columns, joined.num_rows, UNKNOWN_ROW)
-        yield slab.take(np.argsort(slab.anchors, kind="stable"))
+        joined_keys = np.concatenate(keys)
+        slab = Slab(joined_keys, columns, joined.num_rows, UNKNOWN_ROW)
+        yield slab.take(np.argsort(joined_keys, kind="stable"))
 
 
 def _concat(tables: list[pa.Table]) -> pa.Table:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import arrow_type
+from dreamdb.codecs import arrow_type, numbers_array
 from dreamdb.errors import AlreadyExistsError, ConflictError, InvalidInputError
 from dreamdb.model import Content
 from dreamdb.tracks import View, gather
@@ -64,6 +64,7 @@ class AddRecords:
     _consumed: bool = False
     _automatic: bool = False
     _stored: Content | None = None
+    _unchecked: View | None = None
 
     def _slabs(self, view: View) -> Iterator[Slab]:
         """Yield the slabs: from the caller once, afterwards from memory or from the store."""
@@ -108,6 +109,9 @@ class AddRecords:
         writer = _Writer(view, stage, upsert=self.upsert)
         for slab in slabs:
             given.append(writer.add(slab))
+            if self._unchecked is not None:
+                self._check_anchors(self._unchecked, view, given[-1])
+        self._unchecked = None
         content = writer.finish()
         self.anchors = given
         self.added, self.changed = writer.added, writer.changed
@@ -120,22 +124,28 @@ class AddRecords:
             raise ConflictError("publish conflict on ref: another writer changed the key")
         for name in base.content.schema:
             check_same_field(base, tip, name)
+        # Before the first attempt the anchors are not known yet: apply() looks at them.
+        self._unchecked = None if self._consumed else base
+        for anchors in self.anchors:
+            self._check_anchors(base, tip, anchors)
+
+    def _check_anchors(self, base: View, tip: View, anchors: Anchors) -> None:
+        """Raise ConflictError when another writer stored or changed one of these records."""
         if self._automatic:
             return
-        for anchors in self.anchors:
-            stored = base.find(anchors) >= 0
-            taken = (tip.find(anchors) >= 0) & ~stored
-            # A keyed append skips equal records by itself and refuses the others.
-            if taken.any() and (self.upsert or tip.content.schema.key is None):
-                raise ConflictError(
-                    f"publish conflict on ref: another writer stored the anchor "
-                    f"{int(anchors[taken][0])} meanwhile",
-                    hint="call refresh(), then upsert() or another anchor",
-                    anchor=int(anchors[taken][0]),
-                )
-            if self.upsert and stored.any():
-                for name in base.content.schema:
-                    check_same_cells(base, tip, name, np.sort(anchors[stored]))
+        stored = base.find(anchors) >= 0
+        taken = (tip.find(anchors) >= 0) & ~stored
+        # A keyed append skips equal records by itself and refuses the others.
+        if taken.any() and (self.upsert or tip.content.schema.key is None):
+            raise ConflictError(
+                f"publish conflict on ref: another writer stored the anchor "
+                f"{int(anchors[taken][0])} meanwhile",
+                hint="call refresh(), then upsert() or another anchor",
+                anchor=int(anchors[taken][0]),
+            )
+        if self.upsert and stored.any():
+            for name in base.content.schema:
+                check_same_cells(base, tip, name, np.sort(anchors[stored]))
 
     def summary(self) -> dict[str, Any]:
         """See :class:`Change`."""
@@ -174,6 +184,8 @@ class _Writer:
         )
         if self._appender.last_key < 0:
             late = 0
+        if late < slab.rows:
+            self._check_complete(slab)
         if late:
             self._settle()
             try:
@@ -188,7 +200,6 @@ class _Writer:
             slab = slab.take(np.arange(late, slab.rows))
         assert slab.anchors is not None
         if slab.rows:
-            self._check_complete(slab)
             self._appender.feed(slab.anchors, slab.columns)
             self.added += slab.rows
         return given
@@ -235,6 +246,8 @@ class _Writer:
                 dead[np.minimum(np.searchsorted(dead, rows), len(dead) - 1)] == rows
             )
         visible = stored & ~deleted
+        if not visible.all():
+            self._check_complete(slab)
         if visible.any():
             self._change(slab.take(np.flatnonzero(visible)), rows[visible])
         if deleted.any():
@@ -242,7 +255,6 @@ class _Writer:
         if not stored.all():
             fresh = slab.take(np.flatnonzero(~stored))
             assert fresh.anchors is not None
-            self._check_complete(fresh)
             content = edit_records(
                 self._view, self._stage, added=fresh.anchors, columns=fresh.columns
             )
@@ -266,7 +278,7 @@ class _Writer:
                 raise _exists(view, slab, at, key, name)
             if differs.any():
                 index = np.flatnonzero(differs)
-                part = pa.chunked_array([new.take(pa.array(index))])
+                part = pa.chunked_array([new.take(numbers_array(index))])
                 changed = set_cells(view, self._stage, name, rows[index], part)
                 content = replace(content, tracks={**content.tracks, name: changed.tracks[name]})
         if not self._upsert and key is None:
@@ -277,7 +289,6 @@ class _Writer:
     def _revive(self, slab: Slab, rows: Positions) -> None:
         """Make deleted records that are appended again visible, with the new values."""
         assert slab.anchors is not None
-        self._check_complete(slab)
         view = self._view
         content = view.content
         for name in content.schema:

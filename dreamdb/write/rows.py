@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import coerce
+from dreamdb.codecs import coerce, numbers_array
 from dreamdb.errors import FieldNotFoundError, InvalidInputError, nearest_hint
 from dreamdb.model import ANCHOR, FieldList
 
@@ -48,7 +48,7 @@ class Slab:
 
     def take(self, index: npt.NDArray[np.int64]) -> Slab:
         """Return the slab with its records picked and reordered."""
-        taken = pa.array(index)
+        taken = numbers_array(index)
         return Slab(
             None if self.anchors is None else self.anchors[index],
             {name: take_rows(column, taken) for name, column in self.columns.items()},
@@ -172,6 +172,12 @@ def _to_reader(value: Any) -> Iterator[pa.RecordBatch]:
         yield from pa.RecordBatchReader.from_stream(value)
     elif hasattr(value, "__arrow_c_array__"):
         yield pa.record_batch(value)
+    elif isinstance(value, Mapping):
+        # Arrow columns from an iterator; a single dictionary is checked column by column.
+        try:
+            yield from pa.table(dict(value)).to_batches()
+        except pa.ArrowException as error:
+            raise InvalidInputError(f"the columns do not make a table: {error}") from None
     else:
         raise InvalidInputError(
             f"cannot read records from a {type(value).__name__}",

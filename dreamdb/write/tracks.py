@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dreamdb.codecs import numbers_array
 from dreamdb.model import (
     ANCHOR,
     Content,
@@ -101,7 +102,7 @@ def edit_records(
     leaving = np.empty(0, np.uint64) if removed is None else removed
     plans: dict[tuple[int, int], EditPlan] = {}
     roots: dict[str, Address | None] = {}
-    given = {**columns, ANCHOR: pa.chunked_array([pa.array(added, pa.uint64())])}
+    given = {**columns, ANCHOR: pa.chunked_array([numbers_array(added)])}
     for name in (ANCHOR, *view.content.schema):
         track = view.track(name)
         key = (track.rung, track.floor)
@@ -129,7 +130,7 @@ def edit_tombstones(view: View, stage: Stage, *, added: Anchors, removed: Anchor
         track.rung,
         track.floor,
     )
-    column = pa.chunked_array([pa.array(added, pa.uint64())])
+    column = pa.chunked_array([numbers_array(added)])
     return replace(view.content, tombstones=_edit_track(track, plan, column, stage))
 
 
@@ -152,7 +153,7 @@ def set_cells(
     Cost: rewrites each touched fragment of that field and the path above it.
     """
     track = view.track(name)
-    entries, starts, _, _ = track.flat()
+    entries, starts, _ = track.flat()
     changed: list[PendingEntry] = []
     for begin, end, index, inside in track.groups(rows):
         entry = entries[index]
@@ -180,7 +181,7 @@ def _layout(view: View, rung: int, floor: int) -> tuple[Positions, list[int], li
     for name in (ANCHOR, *view.content.schema):
         track = view.track(name)
         if (track.rung, track.floor) == (rung, floor):
-            entries, _, ends, _ = track.flat()
+            entries, _, ends = track.flat()
             return ends, entries["rung"].tolist(), entries["key"].tolist()
     keys = view.anchors()
     cuts = track_cuts(keys, rung, floor)

@@ -1,0 +1,259 @@
+"""CSV and JSON lines, parsed block by block.
+
+Types are inferred from the first block of a file unless they are given; a later value that does
+not fit is an error that names field, row and line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.json as pajson
+
+from dreamdb.adapters.reading import FileOptions, bad_value, unreadable
+from dreamdb.codecs import arrow_type
+from dreamdb.errors import InvalidInputError
+from dreamdb.types import STRING_KINDS, FieldType
+
+__all__ = ["read_csv", "read_json_lines"]
+
+_CSV_VALUE: Final = re.compile(
+    r"In CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", re.DOTALL
+)
+_CSV_SHAPE: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+
+
+def _text_type(ftype: FieldType) -> pa.DataType | None:
+    """Return the Arrow type to parse a field's text into; None leaves it to inference."""
+    if ftype.kind in STRING_KINDS:
+        return pa.string()
+    if ftype.kind in ("bool", "int", "float"):
+        return arrow_type(ftype)
+    if ftype.kind == "timestamp":
+        return pa.timestamp("ns")
+    return None
+
+
+def _json_type_of(ftype: FieldType) -> pa.DataType | None:
+    if ftype.kind == "embedding":
+        return pa.list_(pa.float32())
+    if ftype.kind == "list":
+        return arrow_type(ftype)
+    return _text_type(ftype)
+
+
+def _column_types(
+    options: FileOptions, choose: Callable[[FieldType], pa.DataType | None]
+) -> dict[str, pa.DataType]:
+    known = {name: choose(ftype) for name, ftype in options.known.items()}
+    return {name: dtype for name, dtype in known.items() if dtype is not None}
+
+
+def _slices(batch: pa.RecordBatch, options: FileOptions) -> Iterator[pa.RecordBatch]:
+    for start in range(0, batch.num_rows, options.batch_rows):
+        yield batch.slice(start, options.batch_rows)
+
+
+def read_csv(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a CSV file with a heading; ``.tsv`` means tabs.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : FileOptions
+        How it is read.
+    """
+    names: list[str] = []
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            reader = csv.open_csv(
+                stream,
+                # With one thread Arrow's messages have row numbers.
+                read_options=csv.ReadOptions(use_threads=False, block_size=options.block_nbytes),
+                parse_options=csv.ParseOptions(
+                    delimiter="\t" if ".tsv" in path.suffixes else ",", newlines_in_values=True
+                ),
+                convert_options=csv.ConvertOptions(column_types=_column_types(options, _text_type)),
+            )
+            names = reader.schema.names
+            chosen = options.choose(names, path)
+            for batch in reader:
+                yield from _slices(batch.select(chosen), options)
+    except (pa.ArrowException, OSError) as error:
+        raise _csv_error(path, names, error) from None
+
+
+def _csv_error(path: Path, names: list[str], error: Exception) -> Exception:
+    value = _CSV_VALUE.search(str(error))
+    if value is not None:
+        column, line, wanted, why = int(value[1]), int(value[2]), value[3], value[4]
+        name = _heading(path, names)[column]
+        return bad_value(path, name, line - 2, line, f"{why} for {wanted}")
+    shape = _CSV_SHAPE.search(str(error))
+    if shape is not None:
+        line = int(shape[1])
+        return InvalidInputError(
+            f"row {line - 2} ({path}, line {line}) has {shape[3]} columns, not {shape[2]}",
+            hint="put values that hold the separator in quotes",
+            path=str(path),
+            line=line,
+        )
+    return unreadable(path, "CSV", error)
+
+
+def _heading(path: Path, names: list[str]) -> list[str]:
+    """Return the column names; read again when the first block already failed."""
+    if names:
+        return names
+    import csv as python_csv
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        first = stream.read(1 << 20).decode("utf-8", "replace").lstrip("\ufeff")
+    delimiter = "\t" if ".tsv" in path.suffixes else ","
+    return next(python_csv.reader(first.splitlines(), delimiter=delimiter))
+
+
+def read_json_lines(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
+    """Yield the record batches of a file with one JSON object per line.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    options : FileOptions
+        How it is read.
+    """
+    wanted = _column_types(options, _json_type_of)
+    schema = None
+    try:
+        with pa.input_stream(str(path), compression="detect") as stream:
+            reader = pajson.open_json(
+                stream,
+                read_options=pajson.ReadOptions(block_size=options.block_nbytes),
+                parse_options=pajson.ParseOptions(
+                    explicit_schema=pa.schema(list(wanted.items())) if wanted else None
+                ),
+            )
+            schema = reader.schema
+            for batch in reader:
+                yield from _slices(batch.select(options.choose(schema.names, path)), options)
+    except (pa.ArrowException, OSError) as error:
+        raise _json_error(path, schema, wanted, error) from None
+
+
+def _json_error(
+    path: Path, schema: pa.Schema | None, wanted: dict[str, pa.DataType], error: Exception
+) -> Exception:
+    """Find the line that Arrow could not read, and say what is wrong with it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return unreadable(path, "JSON lines", error)
+    kinds = dict(wanted)
+    if schema is not None:
+        kinds = dict(zip(schema.names, schema.types, strict=True))
+    row = 0
+    with pa.input_stream(str(path), compression="detect") as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            if not line.strip():
+                continue
+            found = _line_error(path, kinds, line, row, number, inferred=schema is None)
+            if found is not None:
+                return found
+            row += 1
+    return unreadable(path, "JSON lines", error)
+
+
+def _line_error(
+    path: Path, kinds: dict[str, pa.DataType], line: bytes, row: int, number: int, *, inferred: bool
+) -> Exception | None:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        return InvalidInputError(
+            f"row {row} ({path}, line {number}) is not JSON: {error}",
+            hint='each line holds one object, such as {"label": 3}',
+            path=str(path),
+            line=number,
+        )
+    if not isinstance(record, dict):
+        return InvalidInputError(
+            f"row {row} ({path}, line {number}) is not an object",
+            hint='each line holds one object, such as {"label": 3}',
+            path=str(path),
+            line=number,
+        )
+    for name, value in record.items():
+        if value is None:
+            continue
+        if name not in kinds:
+            if not inferred:
+                return bad_value(path, name, row, number, "no earlier record has this field")
+            kinds[name] = _json_type(value)
+        elif not _json_fits(value, kinds[name]):
+            kind = kinds[name]
+            if inferred and pa.types.is_int64(kind) and isinstance(value, float):
+                kinds[name] = pa.float64()
+                continue
+            shown = json.dumps(value)[:60]
+            return bad_value(path, name, row, number, f"{shown} does not fit {kind}")
+    return None
+
+
+def _lines(stream: Any) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(1 << 20):
+        parts = (rest + bytes(block)).split(b"\n")
+        rest = parts.pop()
+        yield from parts
+    if rest:
+        yield rest
+
+
+def _json_type(value: Any) -> pa.DataType:
+    """Return the Arrow type that a JSON value suggests."""
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return pa.int64()
+    if isinstance(value, float):
+        return pa.float64()
+    if isinstance(value, str):
+        return pa.string()
+    if isinstance(value, list):
+        return pa.list_(_json_type(value[0]) if value else pa.null())
+    return pa.struct([(name, _json_type(member)) for name, member in value.items()])
+
+
+def _json_fits(value: Any, dtype: pa.DataType) -> bool:
+    """Return whether a JSON value can be read as an Arrow type."""
+    types = pa.types
+    if value is None:
+        return True
+    if types.is_null(dtype):
+        return False
+    if types.is_boolean(dtype):
+        return isinstance(value, bool)
+    if types.is_integer(dtype):
+        return (
+            isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+        )
+    if types.is_floating(dtype):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if types.is_timestamp(dtype):
+        return isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\d", value) is not None
+    if types.is_string(dtype):
+        return isinstance(value, str)
+    if types.is_list(dtype):
+        return isinstance(value, list) and all(_json_fits(v, dtype.value_type) for v in value)
+    if types.is_struct(dtype):
+        members = {dtype.field(i).name: dtype.field(i).type for i in range(dtype.num_fields)}
+        return isinstance(value, dict) and all(
+            name in members and _json_fits(member, members[name]) for name, member in value.items()
+        )
+    return True
