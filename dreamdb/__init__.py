@@ -9,46 +9,50 @@
 2
 """
 
+import importlib as _importlib
 import logging as _logging
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
-from dreamdb._versions import __version__, show_versions
-from dreamdb.dataset import (
-    Dataset,
-    Log,
-    RefInfo,
-    Scan,
-    Schema,
-    Space,
-    Transaction,
-    compare_refs,
-    connect,
-)
-from dreamdb.errors import (
-    AlreadyExistsError,
-    AnchorNotFoundError,
-    ConflictError,
-    DreamDBError,
-    ExpressionError,
-    FieldNotFoundError,
-    FormatError,
-    HashMismatchError,
-    IntegrityError,
-    InternalError,
-    InvalidInputError,
-    MergeConflictError,
-    MissingDependencyError,
-    NotFoundError,
-    ObjectMissingError,
-    ReadOnlyError,
-    RefConflictError,
-    RefNameError,
-    RefNotFoundError,
-    SchemaError,
-    StateError,
-    StorageError,
-    UnsupportedFormatError,
-)
-from dreamdb.read import Comparison, col
+if _TYPE_CHECKING:
+    from dreamdb._versions import __version__, show_versions
+    from dreamdb.dataset import (
+        Dataset,
+        Log,
+        RefInfo,
+        Scan,
+        Schema,
+        Space,
+        Transaction,
+        compare_refs,
+        connect,
+    )
+    from dreamdb.errors import (
+        AlreadyExistsError,
+        AnchorNotFoundError,
+        ConflictError,
+        DreamDBError,
+        ExpressionError,
+        FieldNotFoundError,
+        FormatError,
+        HashMismatchError,
+        IntegrityError,
+        InternalError,
+        InvalidInputError,
+        MergeConflictError,
+        MissingDependencyError,
+        NotFoundError,
+        ObjectMissingError,
+        ReadOnlyError,
+        RefConflictError,
+        RefNameError,
+        RefNotFoundError,
+        SchemaError,
+        StateError,
+        StorageError,
+        UnsupportedFormatError,
+    )
+    from dreamdb.read import Comparison, col
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -90,3 +94,66 @@ __all__ = [
     "connect",
     "show_versions",
 ]
+
+# Public names load their module when first used, so that the import itself, and every command's
+# --help, is quick.
+_HOMES = {
+    "dreamdb._versions": (
+        "__version__",
+        "show_versions",
+    ),
+    "dreamdb.dataset": (
+        "Dataset",
+        "Log",
+        "RefInfo",
+        "Scan",
+        "Schema",
+        "Space",
+        "Transaction",
+        "compare_refs",
+        "connect",
+    ),
+    "dreamdb.errors": (
+        "AlreadyExistsError",
+        "AnchorNotFoundError",
+        "ConflictError",
+        "DreamDBError",
+        "ExpressionError",
+        "FieldNotFoundError",
+        "FormatError",
+        "HashMismatchError",
+        "IntegrityError",
+        "InternalError",
+        "InvalidInputError",
+        "MergeConflictError",
+        "MissingDependencyError",
+        "NotFoundError",
+        "ObjectMissingError",
+        "ReadOnlyError",
+        "RefConflictError",
+        "RefNameError",
+        "RefNotFoundError",
+        "SchemaError",
+        "StateError",
+        "StorageError",
+        "UnsupportedFormatError",
+    ),
+    "dreamdb.read": (
+        "Comparison",
+        "col",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> _Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'dreamdb' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """Files of records as one stream of Arrow batches: Parquet, Arrow IPC, CSV, JSON lines, images.
 
-Source: design/0004 section 10.  Batches are bounded in records and in bytes, so that memory does
+Source: design/0004 section 3.  Batches are bounded in records and in bytes, so that memory does
 not grow with the files.  Formats with a schema of their own are here; see
 :mod:`dreamdb.adapters.text_files` and :mod:`dreamdb.adapters.image_folder` for the others.
 """
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dreamdb.adapters.image_folder import IMAGE_SUFFIXES, read_images, sample_images
 from dreamdb.adapters.reading import TARGET_NBYTES, FileOptions, unreadable
-from dreamdb.adapters.text_files import read_csv, read_json_lines
+from dreamdb.adapters.text_files import check_long_integers, read_csv, read_json_lines
 from dreamdb.codecs import arrow_type
 from dreamdb.dataset import Schema
 from dreamdb.errors import (
@@ -145,13 +146,14 @@ def read_parquet(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
     options : FileOptions
         How it is read.
     """
-    with _explained(path, "Parquet"), pq.ParquetFile(path, memory_map=True) as file:
+    with _explained(path, "Parquet"), pq.ParquetFile(path) as file:
         names = options.choose(file.schema_arrow.names, path)
         for group in range(file.num_row_groups):
             about = file.metadata.row_group(group)
             width = max(1, about.total_byte_size // max(1, about.num_rows))
             rows = max(1, min(options.batch_rows, TARGET_NBYTES // width))
-            yield from file.iter_batches(rows, row_groups=[group], columns=names)
+            for batch in file.iter_batches(rows, row_groups=[group], columns=names):
+                yield _media(batch, options)
 
 
 def read_arrow(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
@@ -171,7 +173,19 @@ def read_arrow(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
             width = max(1, chosen.nbytes // max(1, chosen.num_rows))
             rows = max(1, min(options.batch_rows, TARGET_NBYTES // width))
             for start in range(0, chosen.num_rows, rows):
-                yield chosen.slice(start, rows)
+                yield _media(chosen.slice(start, rows), options)
+
+
+def _media(batch: pa.RecordBatch, options: FileOptions) -> pa.RecordBatch:
+    """Take the bytes of images that are stored as records of bytes and path, as some tools do."""
+    for index, column in enumerate(batch.schema):
+        ftype = options.known.get(column.name)
+        if ftype is None or ftype.kind != "image" or not pa.types.is_struct(column.type):
+            continue
+        if column.type.get_field_index("bytes") >= 0:
+            content = pc.struct_field(batch.column(index), "bytes")
+            batch = batch.set_column(index, column.name, content)
+    return batch
 
 
 def _ipc_batches(mapped: Any) -> Iterator[pa.RecordBatch]:
@@ -261,11 +275,6 @@ class FileSource:
         """The files, in the order in which they are read."""
         return [path for path, _ in self._files]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files together."""
-        return sum(path.stat().st_size for path in self.files)
-
     def num_rows(self) -> int | None:
         """Return how many records there are, where that can be told without reading them."""
         if self.format == "images":
@@ -329,6 +338,7 @@ class FileSource:
                     hint="put a file with records first, or create the dataset with a schema",
                 )
             columns = first.schema
+            check_long_integers(path, columns, self._options)
         if first is None or not first.num_rows:
             return columns, None
         table = pa.Table.from_batches([first])
@@ -388,9 +398,10 @@ def _field(
     try:
         return Schema.from_arrow(pa.schema([column]), mime=media, data=sample)[name]
     except SchemaError as error:
-        why = "it holds only nulls" if pa.types.is_null(column.type) else str(error)
+        empty = pa.types.is_null(column.type)
+        why = "it holds only nulls" if empty else str(error)
         raise SchemaError(
             f"the column {name!r} cannot become a field: {why}",
-            hint="choose its type, or read only other columns",
+            hint=(None if empty else error.hint) or "choose its type, or read other columns only",
             field=name,
         ) from None

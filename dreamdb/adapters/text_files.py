@@ -6,6 +6,7 @@ not fit is an error that names field, row and line.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -21,11 +22,13 @@ from dreamdb.codecs import arrow_type
 from dreamdb.errors import InvalidInputError
 from dreamdb.types import STRING_KINDS, FieldType
 
-__all__ = ["read_csv", "read_json_lines"]
+__all__ = ["check_long_integers", "read_csv", "read_json_lines"]
 
 _CSV_VALUE: Final = re.compile(
     r"In CSV column #(\d+): Row #(\d+): CSV conversion error to (\S+): (.*)", re.DOTALL
 )
+_LOOKED_AT: Final = 1_000
+_LONG_INTEGER: Final = re.compile(r"-?[1-9]\d{16,}\Z")
 _CSV_SHAPE: Final = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
@@ -77,12 +80,18 @@ def read_csv(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
                 stream,
                 # With one thread Arrow's messages have row numbers.
                 read_options=csv.ReadOptions(use_threads=False, block_size=options.block_nbytes),
-                parse_options=csv.ParseOptions(
-                    delimiter="\t" if ".tsv" in path.suffixes else ",", newlines_in_values=True
-                ),
+                parse_options=csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
                 convert_options=csv.ConvertOptions(column_types=_column_types(options, _text_type)),
             )
             names = reader.schema.names
+            for column in reader.schema:
+                if pa.types.is_binary(column.type):
+                    raise InvalidInputError(
+                        f"the column {column.name!r} of {path} is not UTF-8 text",
+                        hint="convert the file first, for example with iconv",
+                        field=column.name,
+                        path=str(path),
+                    )
             chosen = options.choose(names, path)
             for batch in reader:
                 yield from _slices(batch.select(chosen), options)
@@ -90,17 +99,71 @@ def read_csv(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:
         raise _csv_error(path, names, error) from None
 
 
+def check_long_integers(path: Path, schema: pa.Schema, options: FileOptions) -> None:
+    """Refuse integers that only seem to be floats because they are too long for 64 bits.
+
+    Identifiers such as 12345678901234567890 would lose their last digits.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV or JSON lines file; its first records are looked at.
+    schema : pyarrow.Schema
+        The types that were inferred.
+    options : FileOptions
+        Columns whose type is known are left alone.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming field, row and line.
+    """
+    floats = {
+        column.name
+        for column in schema
+        if pa.types.is_floating(column.type) and column.name not in options.known
+    }
+    if not floats:
+        return
+    records = _csv_records(path) if _is_csv(path) else _json_records(path)
+    for row, (line, record) in enumerate(itertools.islice(records, _LOOKED_AT)):
+        for name in floats & record.keys():
+            if _LONG_INTEGER.match(str(record[name])):
+                why = f"{record[name]} has more digits than an int or a float holds"
+                raise bad_value(path, name, row, line, why)
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = ((line, row) for line, row in _python_rows(path) if row)
+    names = next(rows, (0, []))[1]
+    for line, row in rows:
+        yield line, dict(zip(names, row, strict=False))
+
+
+def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with pa.input_stream(str(path), compression="detect") as stream:
+        for number, line in enumerate(_lines(stream), 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return
+            yield number, record if isinstance(record, dict) else {}
+
+
 def _csv_error(path: Path, names: list[str], error: Exception) -> Exception:
     value = _CSV_VALUE.search(str(error))
     if value is not None:
-        column, line, wanted, why = int(value[1]), int(value[2]), value[3], value[4]
+        column, record, wanted, why = int(value[1]), int(value[2]), value[3], value[4]
         name = _heading(path, names)[column]
-        return bad_value(path, name, line - 2, line, f"{why} for {wanted}")
+        line = _line_of(path, record)
+        return bad_value(path, name, record - 2, line, f"{why} for {wanted}")
     shape = _CSV_SHAPE.search(str(error))
     if shape is not None:
-        line = int(shape[1])
+        line = _line_of(path, int(shape[1]))
         return InvalidInputError(
-            f"row {line - 2} ({path}, line {line}) has {shape[3]} columns, not {shape[2]}",
+            f"row {int(shape[1]) - 2} ({path}, line {line}) has {shape[3]} columns, not {shape[2]}",
             hint="put values that hold the separator in quotes",
             path=str(path),
             line=line,
@@ -112,12 +175,32 @@ def _heading(path: Path, names: list[str]) -> list[str]:
     """Return the column names; read again when the first block already failed."""
     if names:
         return names
+    return next(_python_rows(path))[1]
+
+
+def _line_of(path: Path, record: int) -> int:
+    """Return the line that a record ends on: texts may hold line ends, and empty lines are none."""
+    filled = (line for line, row in _python_rows(path) if row)
+    return next(itertools.islice(filled, record - 1, None), record)
+
+
+def _python_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line numbers and cells, read without Arrow."""
     import csv as python_csv
 
     with pa.input_stream(str(path), compression="detect") as stream:
-        first = stream.read(1 << 20).decode("utf-8", "replace").lstrip("\ufeff")
-    delimiter = "\t" if ".tsv" in path.suffixes else ","
-    return next(python_csv.reader(first.splitlines(), delimiter=delimiter))
+        lines = (line.decode("utf-8", "replace") + "\n" for line in _lines(stream))
+        reader = python_csv.reader(lines, delimiter=_delimiter(path))
+        for row in reader:
+            yield reader.line_num, [cell.lstrip("\ufeff") for cell in row]
+
+
+def _is_csv(path: Path) -> bool:
+    return not {".jsonl", ".ndjson"} & set(path.suffixes)
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if ".tsv" in path.suffixes else ","
 
 
 def read_json_lines(path: Path, options: FileOptions) -> Iterator[pa.RecordBatch]:

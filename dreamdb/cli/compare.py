@@ -16,7 +16,7 @@ from dreamdb.errors import InvalidInputError
 if TYPE_CHECKING:
     from dreamdb import Comparison
 
-__all__ = ["compare"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
 
 @command("compare-refs", short_help="Show how often refs agree.")
@@ -45,13 +45,15 @@ def compare(
     if output is not None:
         _suffix(output)
     compared = open_space(invocation).compare_refs(list(refs), split_names(fields) or [])
-    tables = {field: compared.agreement(field).to_pylist() for field in compared.fields}
+    tables = {field: _agreement(compared, field, output) for field in compared.fields}
     data: dict[str, Any] = {
         "refs": list(compared.refs),
         "fields": list(compared.fields),
         "rows": len(compared),
         "agreement": {
-            field: {row["ref"]: [row[ref] for ref in compared.refs] for row in rows}
+            field: None
+            if rows is None
+            else {row["ref"]: [row[ref] for ref in compared.refs] for row in rows}
             for field, rows in tables.items()
         },
         "output": output,
@@ -60,10 +62,22 @@ def compare(
         _write(compared, output)
     blocks: list[Block] = [Paragraph(f"{len(compared):,} records of {len(refs)} refs")]
     for field, rows in tables.items():
-        blocks.append(_matrix(field, compared.refs, rows))
+        if rows is not None:
+            blocks.append(_matrix(field, compared.refs, rows))
     if output is not None:
         blocks.append(Paragraph(f"wrote {output}"))
     invocation.output().result(data, blocks)
+
+
+def _agreement(compared: Comparison, field: str, output: str | None) -> list[dict[str, Any]] | None:
+    """Return the matrix of a field; None for vectors and media when they go into a file anyway."""
+    try:
+        rows: list[dict[str, Any]] = compared.agreement(field).to_pylist()
+    except InvalidInputError:
+        if output is None:
+            raise
+        return None
+    return rows
 
 
 def _matrix(field: str, refs: tuple[str, ...], rows: list[dict[str, Any]]) -> Table:

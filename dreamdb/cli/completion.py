@@ -10,7 +10,7 @@ from click.shell_completion import ShellComplete, get_completion_class
 from dreamdb.cli.blocks import Paragraph
 from dreamdb.cli.invocation import Invocation, command
 
-__all__ = ["completion"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
 _SCRIPTS: Final = ("dreamdb", "dreamdb-cli")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from dreamdb.cli.blocks import Column, Facts, Table
-from dreamdb.cli.checks import check_library, check_storage
+from dreamdb.cli.checks import check_library
 from dreamdb.cli.invocation import Invocation, command
 from dreamdb.cli.opening import backend_url
+from dreamdb.cli.storage_checks import check_storage
 from dreamdb.errors import InvalidInputError
 
-__all__ = ["doctor"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
 
 @command("doctor", short_help="Check the installation and the storage.")

@@ -14,7 +14,7 @@ from dreamdb.cli.opening import RefName, open_space, open_version
 if TYPE_CHECKING:
     from dreamdb.dataset import Log, LogRecord
 
-__all__ = ["history_table", "log", "record_data", "reflog"]
+__all__ = ["history_table", "record_data"]
 
 
 def record_data(record: LogRecord) -> dict[str, Any]:

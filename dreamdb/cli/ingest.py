@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from dreamdb.adapters.files import FileSource
     from dreamdb.types import FieldType
 
-__all__ = ["ingest"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
+_JOINED_NBYTES: Final = 32 << 20
 _EMBEDDING: Final = re.compile(r"embedding\[(\d+)\]\Z")
 
 
@@ -56,7 +57,7 @@ _EMBEDDING: Final = re.compile(r"embedding\[(\d+)\]\Z")
     type=click.IntRange(1),
     default=16_384,
     show_default=True,
-    help="At most so many records in memory at a time.",
+    help="Read at most so many records at a time.",
 )
 @click.option(
     "--commit-every",
@@ -126,6 +127,22 @@ def ingest(invocation: Invocation, name: str, paths: tuple[str, ...], **options:
     )
 
 
+def _joined(batches: Iterator[Any]) -> Iterator[Any]:
+    """Yield larger tables: each is sorted and merged as a whole, which small batches make slow."""
+    import pyarrow as pa
+
+    held: list[Any] = []
+    nbytes = 0
+    for batch in batches:
+        if held and (nbytes + batch.nbytes > _JOINED_NBYTES or batch.schema != held[0].schema):
+            yield pa.Table.from_batches(held)
+            held, nbytes = [], 0
+        held.append(batch)
+        nbytes += batch.nbytes
+    if held:
+        yield pa.Table.from_batches(held)
+
+
 def _open(invocation: Invocation, name: str, url: str) -> Dataset | None:
     from dreamdb import Dataset
 
@@ -187,11 +204,14 @@ class _Ingest:
     source: FileSource
     options: dict[str, Any]
     dataset: Dataset | None
+    schema: Any = None
     read: int = 0
     committed: int = 0
 
     def run(self, progress: Progress) -> Dataset:
         """Read and commit everything; an error names the file that its row is in."""
+        if self.dataset is None:
+            self._infer()
         batches = self._counted(progress)
         try:
             if self.options["commit_every"] is None:
@@ -202,6 +222,13 @@ class _Ingest:
             raise self._located(error) from error
         assert self.dataset is not None
         return self.dataset
+
+    def _infer(self) -> None:
+        """Choose the fields by the first file; the others are read as these."""
+        schema = self.source.schema()
+        self.source = self.source.for_schema(schema)
+        anchor = self.options["anchor"]
+        self.schema = schema if anchor not in schema else self._without(schema, anchor)
 
     def _counted(self, progress: Progress) -> Iterator[Any]:
         for batch in self.source:
@@ -232,19 +259,15 @@ class _Ingest:
 
         options = self.options
         if self.dataset is not None:
-            self.dataset.append(batches, options["anchor"], message=options["message"])
+            self.dataset.append(_joined(batches), options["anchor"], message=options["message"])
             return
-        schema = self.source.schema()
-        anchor = options["anchor"]
-        if anchor is not None and anchor in schema:
-            schema = self._without(schema, anchor)
         self.dataset = Dataset.create(
             self.name,
-            schema,
+            self.schema,
             self.url,
-            data=batches,
+            data=_joined(batches),
             key=options["key"],
-            anchor=anchor,
+            anchor=options["anchor"],
             message=options["message"],
             storage_options=self.invocation.storage_options,
         )

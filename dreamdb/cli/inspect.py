@@ -9,13 +9,13 @@ import click
 from dreamdb.cli.blocks import Block, Column, Facts, Paragraph, Table
 from dreamdb.cli.history import history_table, record_data
 from dreamdb.cli.invocation import Invocation, command
-from dreamdb.cli.opening import RefName, open_space, open_version
+from dreamdb.cli.opening import RefName, count_manifests, open_space, open_version
 from dreamdb.cli.values import json_value, short_text, time_text
 
 if TYPE_CHECKING:
     from dreamdb import Dataset, RefInfo
 
-__all__ = ["field_data", "field_table", "inspect"]
+__all__ = ["field_data", "field_table"]
 
 
 def field_data(dataset: Dataset) -> list[dict[str, Any]]:
@@ -108,7 +108,8 @@ def inspect(invocation: Invocation, ref: str | None, ref_name: str | None, depth
         raise click.UsageError(f"two refs are given: {ref!r} and {ref_name!r}")
     dataset = open_version(invocation, ref or ref_name)
     named = _ref_of(invocation, dataset)
-    history = dataset.log()
+    history = dataset.log(max(depth, 1))
+    manifests = count_manifests(invocation, dataset)
     tip = history[0]
     fields = field_data(dataset)
     data = {
@@ -122,7 +123,7 @@ def inspect(invocation: Invocation, ref: str | None, ref_name: str | None, depth
         "fields": fields,
         "metadata": dataset.metadata,
         "parents": list(tip.parents),
-        "manifests": len(history),
+        "manifests": manifests,
         "snapshot": _snapshot_data(named),
         "history": [record_data(record) for record in history[:depth]],
     }
@@ -163,7 +164,7 @@ def _blocks(data: dict[str, Any], named: RefInfo | None, history: Any, depth: in
     blocks: list[Block] = [Facts(pairs), field_table(data["fields"])]
     if depth:
         blocks.append(history_table(history[:depth]))
-        more = len(history) - depth
+        more = data["manifests"] - depth
         if more > 0:
             blocks.append(Paragraph(f"... {more:,} more manifests: dreamdb log"))
     return blocks

@@ -14,13 +14,16 @@ from dreamdb.errors import InvalidInputError, RefNameError, RefNotFoundError
 
 if TYPE_CHECKING:
     from dreamdb import Dataset, Space
+    from dreamdb.dataset import OpenSpace
 
 __all__ = [
     "RefName",
     "backend_url",
     "complete_fields",
+    "count_manifests",
     "open_space",
     "open_version",
+    "refs_keeping",
     "split_names",
 ]
 
@@ -89,7 +92,7 @@ def open_version(invocation: Invocation, version: str | None, *, at: str | None 
     except (RefNotFoundError, RefNameError):
         if at is not None or not _PREFIX.match(version):
             raise
-        found = _manifests_starting(open_space(invocation), version)
+        found = _manifests_starting(invocation, version)
         if not found:
             raise
     if len(found) > 1:
@@ -113,11 +116,43 @@ def _only_branch(space: Space) -> str:
     raise InvalidInputError(f"{space.url} has {len(names)} branches", hint=f"name one: {listed}")
 
 
-def _manifests_starting(space: Space, prefix: str) -> list[str]:
-    found: set[str] = set()
-    for name in space.list_refs():
-        found.update(r.manifest for r in space.open(name).log() if r.manifest.startswith(prefix))
-    return sorted(found)
+def _manifests_starting(invocation: Invocation, prefix: str) -> list[str]:
+    from dreamdb.history import ancestors, resolve_ref
+    from dreamdb.objects import to_text
+
+    space = _opened(invocation)
+    refs = space.backend.refs.list()
+    tips = [resolve_ref(space.backend, space.cache, name).manifest for name, _ in refs]
+    found = (to_text(address) for address, _ in ancestors(space.cache, *tips))
+    return sorted(text for text in found if text.startswith(prefix))
+
+
+def _opened(invocation: Invocation) -> OpenSpace:
+    from dreamdb.dataset import open_space as open_caches
+
+    return open_caches(backend_url(invocation), storage_options=invocation.storage_options)
+
+
+def count_manifests(invocation: Invocation, dataset: Dataset) -> int:
+    """Return how many manifests led to a dataset; reads each once."""
+    from dreamdb.history import ancestors
+    from dreamdb.objects import from_text
+
+    tip = from_text(dataset.current_manifest())
+    return sum(1 for _ in ancestors(_opened(invocation).cache, tip))
+
+
+def refs_keeping(invocation: Invocation, manifest: str) -> list[str]:
+    """Return the refs whose history holds a manifest."""
+    from dreamdb.history import is_ancestor, resolve_ref
+    from dreamdb.objects import from_text
+
+    space, wanted = _opened(invocation), from_text(manifest)
+    return [
+        name
+        for name, _ in space.backend.refs.list()
+        if is_ancestor(space.cache, wanted, resolve_ref(space.backend, space.cache, name).manifest)
+    ]
 
 
 def split_names(values: tuple[str, ...]) -> list[str] | None:
@@ -157,8 +192,9 @@ class RefName(click.ParamType):  # type: ignore[type-arg]
 def complete_fields(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
     """Return the fields of the ref that the command line names."""
     try:
-        version = ctx.params.get("ref") or ctx.params.get("refs")
-        named = version[0] if isinstance(version, tuple) else version
+        # While an option lacks its value, click has not given out the arguments yet.
+        version = ctx.params.get("ref") or ctx.params.get("refs") or tuple(ctx.args)
+        named = next(iter(version), None) if isinstance(version, tuple) else version
         dataset = open_version(ctx.find_root().ensure_object(Invocation), named)
         before, comma, last = incomplete.rpartition(",")
         names = [name for name in dataset.schema if name.startswith(last)]

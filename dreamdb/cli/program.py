@@ -110,8 +110,9 @@ def _report(error: BaseException, invocation: Invocation, *, wants_json: bool) -
         if error.kind != "internal":
             output.error(error.kind, str(error), error.hint)
             return error.exit_code
-    elif isinstance(error, OSError) and error.filename is not None:
-        output.error("storage", f"{error.filename}: {error.strerror}", None)
+    elif isinstance(error, OSError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        output.error("storage", f"{where}{error.strerror or error}", None)
         return STORAGE
     return _report_defect(error, invocation, output)
 

@@ -15,7 +15,7 @@ from dreamdb.errors import InvalidInputError
 if TYPE_CHECKING:
     from dreamdb import Dataset
 
-__all__ = ["show"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
 
 @command("show", short_help="Show one manifest, or one record.")

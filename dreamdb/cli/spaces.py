@@ -6,9 +6,9 @@ import click
 
 from dreamdb.cli.blocks import Column, Facts, Paragraph, Table
 from dreamdb.cli.invocation import Invocation, command
-from dreamdb.cli.opening import RefName, backend_url, open_space
+from dreamdb.cli.opening import RefName, backend_url, open_space, refs_keeping
 
-__all__ = ["delete_ref", "init", "refs"]
+__all__: list[str] = []  # commands are reached through the table of program.py
 
 
 @command("init", short_help="Make an empty space.")
@@ -97,11 +97,7 @@ def delete_ref(invocation: Invocation, ref: str, yes: bool, reason: str | None) 
     space = open_space(invocation)
     dataset = space.open(ref)
     manifest = dataset.current_manifest()
-    kept = sorted(
-        other.name
-        for other in space.refs()
-        if other.name != ref and any(r.manifest == manifest for r in space.open(other.name).log())
-    )
+    kept = [name for name in refs_keeping(invocation, manifest) if name != ref]
     if yes:
         space.delete_ref(ref, reason=reason)
     data = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["batch_rows", "csv_text", "json_value", "short_text", "time_text"]
 
@@ -21,6 +22,8 @@ _NS: Final = 1_000_000_000
 
 def column_values(array: pa.Array) -> list[Any]:
     """Return a column as Python values; times as ISO 8601 text with all nine digits."""
+    import pyarrow as pa
+
     if isinstance(array, pa.ExtensionArray):
         return column_values(array.storage)
     if pa.types.is_timestamp(array.type):

@@ -1,6 +1,6 @@
 """Reads the buffers of one batch body into arrays, checking every length and offset.
 
-Source: design/0002, fragments.
+Source: design/0002 section 6.4.
 """
 
 from __future__ import annotations

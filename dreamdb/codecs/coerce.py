@@ -1,6 +1,6 @@
 """Values as users give them, checked and in the logical type of their field.
 
-Source: design/0003 section 3.
+Source: design/0004 section 3.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ The rules, for a column of any logical type:
 
 Big buffers are passed on as views of the caller's memory, never copied.
 
-Source: design/0002, fragments.
+Source: design/0002 section 6.4.
 """
 
 from __future__ import annotations

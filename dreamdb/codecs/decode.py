@@ -5,7 +5,7 @@ must equal the template of one of the physical types that the field's kind can h
 describe buffers that lie one after the other and have exactly the lengths that rows and offsets
 imply, and what offsets, indices and UTF-8 say is checked before anything follows them.
 
-Source: design/0002, fragments.
+Source: design/0002 sections 6.1, 6.4 and 11.
 """
 
 from __future__ import annotations

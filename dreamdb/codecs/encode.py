@@ -28,7 +28,7 @@ A dictionary holds the distinct values once each, in ascending order of their UT
 indices are the narrowest of int8, int16, int32 that holds ``distinct - 1``; 0 under nulls; nulls
 are in the indices' bitmap, never in the dictionary.
 
-Source: design/0002, fragments.
+Source: design/0002 sections 6.1 and 6.3.
 """
 
 from __future__ import annotations

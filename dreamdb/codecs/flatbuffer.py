@@ -14,7 +14,7 @@ bytes differ between libraries and versions.  Here the bytes are normative; the 
 * A vector of int64 starts (its uint32 count) at 4 modulo 8; strings and vectors of tables start
   at a multiple of 4.  A string is its uint32 length, its bytes and one zero byte.
 
-Source: design/0002, fragments.
+Source: design/0002 section 6.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Arrow arrays of any suitable type as arrays of a field's logical type.
 
-Source: design/0003 section 3.
+Source: design/0004 section 3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Numbers in numpy arrays, checked and converted as a whole.
 
-Source: design/0003 section 3.
+Source: design/0004 section 3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Python lists of values, one object per row, as arrays of a field's logical type.
 
-Source: design/0003 section 3.
+Source: design/0004 section 3.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which Arrow type a field's values have, and which field type an Arrow type suggests.
 
-Source: design/0002, fragments; design/0003 section 2.
+Source: design/0002 section 6.3; design/0004 section 2.
 """
 
 from __future__ import annotations

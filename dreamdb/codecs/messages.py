@@ -9,7 +9,8 @@ nullable, list items are called ``item``, and there is no custom metadata.
 Only these slots of a batch message vary: ``bodyLength`` of the message, ``length`` of the record
 batch, ``length`` and ``null_count`` of each node, ``offset`` and ``length`` of each buffer.
 
-Source: design/0002, fragments; Arrow columnar format 1.5, ``Message.fbs`` and ``Schema.fbs``.
+Source: design/0002 sections 6.1 and 6.2; Arrow columnar format 1.5, ``Message.fbs`` and
+``Schema.fbs``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ The rules:
   which no UTF-8 holds and which mean that there is no upper bound.
 * All values null: zeros.  Other kinds: nothing.
 
-Source: design/0002, fragments; design/0002, tree nodes.
+Source: design/0002 sections 6.5 and 7.1.
 """
 
 from __future__ import annotations

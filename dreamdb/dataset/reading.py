@@ -471,7 +471,11 @@ class Reading(Handle):
         elif verb == "is not null":
             where = column.is_valid()
         elif verb in ("in", "not in"):
-            where = column.isin(list(value))
+            values = list(value)
+            if self._view.content.schema[field].type.kind == "float" and 0 in values:
+                # Arrow looks values up by their bits: zero has two forms.
+                values += [0.0, -0.0]
+            where = column.isin(values)
             if verb == "not in":
                 where = ~where & column.is_valid()
         elif verb in _OPERATORS:

@@ -394,7 +394,12 @@ class Schema:
         for column in schema:
             if column.name == "_anchor":
                 continue
-            ftype = field_type_of(column.type)
+            try:
+                ftype = field_type_of(column.type)
+            except SchemaError as error:
+                raise SchemaError(
+                    f"column {column.name!r}: {error}", hint=error.hint, field=column.name
+                ) from None
             if ftype.kind == "binary" and mime and column.name in mime:
                 ftype = field_type("image", mime=mime[column.name])
             algorithm = "dreamdb.flat-cosine" if ftype.kind == "embedding" else None

@@ -59,7 +59,16 @@ class OpenSpace:
 
 
 def _reopen(given: str | Backend, storage_options: Mapping[str, Any]) -> OpenSpace:
-    return open_space(given, storage_options=storage_options)
+    try:
+        return open_space(given, storage_options=storage_options)
+    except NotFoundError as error:
+        if not str(given).startswith("memory:"):
+            raise
+        raise NotFoundError(
+            f"{error}: memory spaces do not cross processes",
+            hint="use a directory, such as backend='./data'",
+            **error.details,
+        ) from None
 
 
 def open_space(

@@ -1,6 +1,6 @@
 """The manifest DAG: loading, ancestry, merge bases, time travel.
 
-Source: design/0002 section 9.
+Source: design/0002 section 9.2.
 """
 
 from __future__ import annotations

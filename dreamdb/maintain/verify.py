@@ -175,13 +175,14 @@ class _Verifier:
         manifest = load_manifest(self._source.cache, address)
         self.report.manifests += 1
         parents += manifest.parents
-        for parent in manifest.parents:
-            before = load_manifest(self._source.cache, parent)
-            if before.generation >= manifest.generation or before.time_ns >= manifest.time_ns:
-                raise FormatError(
-                    f"the manifest {to_text(address)} does not follow its parent",
-                    object=to_text(address),
-                )
+        before = [load_manifest(self._source.cache, parent) for parent in manifest.parents]
+        if manifest.generation != max((m.generation for m in before), default=-1) + 1 or any(
+            m.time_ns >= manifest.time_ns for m in before
+        ):
+            raise FormatError(
+                f"the manifest {to_text(address)} does not follow its parents",
+                object=to_text(address),
+            )
         if manifest.parents:
             skip = skip_address(self._source.cache, manifest.parents[0], manifest.generation)
             if manifest.skip != skip:

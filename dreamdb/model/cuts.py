@@ -1,6 +1,6 @@
 """The cut ladder: where tracks and nodes are divided, as a function of the anchors alone.
 
-Source: design/0002 section 6 (normative constants), design/0003.
+Source: design/0002 sections 6.6 to 6.8 (normative constants), design/0003.
 
 A cutter walks a run of keys and closes a chunk at the first key whose salted hash falls below a
 threshold: a strict one before the mean length, an easy one after it, never below a minimum and

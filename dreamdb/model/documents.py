@@ -1,6 +1,6 @@
 """Content, manifest, tag and space documents.
 
-Source: design/0002 sections 4 and 9.
+Source: design/0002 sections 9 and 12.
 """
 
 from __future__ import annotations

@@ -164,18 +164,16 @@ def _check_entries(entries: Entries, level: int) -> None:
         raise FormatError("a node's counts are out of range")
     if not bool((entries["nbytes"] < (1 << 62) // len(entries)).all()):
         raise FormatError("a node's byte counts are out of range")
-    first = np.frombuffer(np.ascontiguousarray(entries["address"]).tobytes(), np.uint8).reshape(
-        -1, ADDRESS_SIZE
-    )[:, 0]
-    present = first == 0x1E
+    raw = np.ascontiguousarray(entries["address"]).tobytes()
+    present = np.frombuffer(raw, np.uint8).reshape(-1, ADDRESS_SIZE)[:, 0] == 0x1E
     if level == 1:
         rungs = entries["rung"]
         if not bool(((rungs < len(LADDER)) | (rungs == OPEN)).all()):
             raise FormatError("a node names an unknown rung")
+        if not bool((present == (nulls < rows)).all()):
+            raise FormatError("a node has an all-null entry with an address, or one without")
         absent = entries[~present]
-        if not bool((absent["nulls"] == absent["rows"]).all()) or any(
-            bytes(a) != ZERO_ADDRESS for a in absent["address"]
-        ):
-            raise FormatError("a node has an entry without an address")
+        if bool(absent["nbytes"].any()) or any(bytes(a) != ZERO_ADDRESS for a in absent["address"]):
+            raise FormatError("a node has a malformed entry without an address")
     elif not bool(present.all()) or bool(entries["rung"].any()):
         raise FormatError("an inner node has a malformed entry")

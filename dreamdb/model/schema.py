@@ -41,9 +41,8 @@ _KINDS: Final[dict[str, tuple[int, int]]] = {
     "binary": (3, 2),
     "video": (0, 0),
 }
-_ITEM_KINDS: Final = frozenset(
-    {"bool", "int", "float", "string", "text", "timestamp", "binary", "list", "struct"}
-)
+_ITEM_KINDS: Final = frozenset({"bool", "int", "float", "string", "text", "timestamp"})
+_MEMBER_KINDS: Final = _ITEM_KINDS | {"binary", "list", "struct"}
 _DTYPES: Final = frozenset(
     {
         "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
@@ -127,7 +126,7 @@ def field_type(kind: str, **members: Any) -> FieldType:
         for name, member in fields:
             if not isinstance(name, str) or not name or len(name) > 200:
                 raise SchemaError(f"{name!r} is not a struct member's name")
-            if not isinstance(member, FieldType) or member.kind not in _ITEM_KINDS:
+            if not isinstance(member, FieldType) or member.kind not in _MEMBER_KINDS:
                 raise SchemaError(f"the struct member {name!r} cannot be {member}")
         return FieldType(kind, fields=fields)
     if kind in _KINDS:

@@ -30,6 +30,7 @@ def _check(value: Any, depth: int) -> None:
         for key, member in value.items():
             if not isinstance(key, str):
                 raise FormatError(f"document key {key!r} is not text")
+            _check_text(key)
             _check(member, depth + 1)
     elif isinstance(value, (list, tuple)):
         for member in value:
@@ -37,8 +38,18 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, int):
         if not -_INT_RANGE < value < _INT_RANGE:
             raise FormatError("document holds an integer beyond 64 bits")
-    elif value is not None and not isinstance(value, str):
+    elif isinstance(value, str):
+        _check_text(value)
+    elif value is not None:
         raise FormatError(f"document holds a {type(value).__name__}")
+
+
+def _check_text(text: str) -> None:
+    """Refuse half of a surrogate pair: JSON can spell it, but no UTF-8 can show it."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"document holds the text {text[:40]!a}, which is not Unicode") from None
 
 
 def encode_document(value: dict[str, Any]) -> bytes:

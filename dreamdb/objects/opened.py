@@ -1,6 +1,6 @@
 """An object opened for reading, verified page by page as it is touched.
 
-Source: design/0002 section 3.3.
+Source: design/0002 sections 3.3 and 3.4.
 """
 
 from __future__ import annotations

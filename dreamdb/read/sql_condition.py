@@ -22,6 +22,11 @@ _SUPPORTED = (
     "comparisons, AND, OR, NOT, IN, BETWEEN, LIKE, IS [NOT] NULL, + - * /, "
     "LENGTH, LOWER, UPPER, ABS"
 )
+_TIMES = ("timestamp", "timestampntz", "timestamptz", "date")
+# Parts of a syntax node that the translation looks at, or that do not matter to it.
+_UNDERSTOOD = frozenset(
+    "this expression expressions low high to is_string table db catalog typed safe negate".split()
+)
 
 
 def parse_condition(text: str, types: Mapping[str, FieldType]) -> pc.Expression:
@@ -90,6 +95,9 @@ class _Translator:
         """Return the expression of a syntax node."""
         from sqlglot import exp
 
+        if any(value and name not in _UNDERSTOOD for name, value in node.args.items()):
+            # An option that changes the meaning, such as BETWEEN SYMMETRIC.
+            raise self._refuse(node)
         if isinstance(node, exp.Paren):
             return self.translate(node.this)
         if isinstance(node, exp.Column):
@@ -112,7 +120,8 @@ class _Translator:
         if isinstance(node, exp.Like):
             if not isinstance(node.expression, exp.Literal):
                 raise self._refuse(node)
-            return pc.match_like(self.translate(node.this), node.expression.this)
+            found = pc.match_like(self.translate(node.this), node.expression.this)
+            return ~found if node.args.get("negate") else found
         if isinstance(node, exp.Binary):
             return self._binary(node)
         if isinstance(node, exp.Func):
@@ -142,7 +151,7 @@ class _Translator:
             return -self._value(node.this)
         if isinstance(node, exp.Paren):
             return self._value(node.this)
-        if isinstance(node, exp.Cast) and node.to.is_type("timestamp", "timestamptz", "date"):
+        if isinstance(node, exp.Cast) and node.to.is_type(*_TIMES):
             return self._time(self._value(node.this))
         if isinstance(node, exp.Literal):
             if node.is_string:
@@ -214,6 +223,10 @@ class _Translator:
                 values = [self._time(v) if isinstance(v, str) else v for v in values]
         column = self.translate(node.this)
         present = [v for v in values if v is not None]
+        if any(isinstance(v, float) or v == 0 for v in present) and self._is_float(node.this):
+            # Arrow looks values up by their bits: zero has two forms.
+            present = [float(v) for v in present]
+            present += [-0.0, 0.0] if 0.0 in present else []
         found = column.isin(present)
         if _keeps_only_true(node):
             return found
@@ -222,6 +235,10 @@ class _Translator:
         if len(present) < len(values):
             return pc.if_else(found, pc.scalar(True), unknown)
         return pc.if_else(column.is_valid(), found, unknown)
+
+    def _is_float(self, node: Any) -> bool:
+        ftype = self._types.get(node.name)
+        return ftype is not None and ftype.kind == "float"
 
     def _is(self, node: Any) -> pc.Expression:
         from sqlglot import exp

@@ -1,6 +1,6 @@
 """Objects that are open in this process, bounded in number and in bytes.
 
-Source: design/0002 section 1 (verified once per page and process), design/0006 section 1.
+Source: design/0002 section 3.4 (verified once per page and process), design/0006 section 1.
 """
 
 from __future__ import annotations

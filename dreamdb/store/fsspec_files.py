@@ -1,6 +1,6 @@
 """Whole files through any fsspec file system, with typed errors that hold no secrets.
 
-Source: design/0003 section 1, design/0006 section 7.
+Source: design/0004 section 1, design/0006 section 7.
 """
 
 from __future__ import annotations

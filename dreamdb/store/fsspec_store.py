@@ -1,6 +1,6 @@
 """A space behind any fsspec file system.
 
-Source: design/0003 section 1, design/0006.  Objects are whole files, refs change through a
+Source: design/0004 section 1, design/0006.  Objects are whole files, refs change through a
 :class:`~dreamdb.store.fsspec_refs.ConditionalWriter`.
 """
 

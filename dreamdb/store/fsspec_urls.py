@@ -1,6 +1,6 @@
 """Remote URLs: what they name, in canonical form and without credentials.
 
-Source: design/0003 section 1.
+Source: design/0004 section 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Objects as read-only files: ``objects/<2>/<53>``, written durably and mapped for reading.
 
-Source: design/0002 section 1 (keys), design/0006 section 1 (write order).
+Source: design/0002 sections 1 and 2 (keys), design/0006 section 1 (write order).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import mmap
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ MAP_THRESHOLD: Final = 64 << 10
 
 _LARGE: Final = 256 << 10
 _MAX_KEPT: Final = 256
+_MAX_LAG: Final = 16
 _O_READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Without this a map keeps a descriptor of its file open (CPython before 3.13 has no choice).
 _MAP_OPTIONS: Final[dict[str, Any]] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -235,6 +237,11 @@ class LocalUpload:
         self._lock = threading.Lock()
         self._known: set[Address] = set()
         self._pending: list[_Pending] = []
+        # Large temporaries that are being written out; each is synced when _MAX_LAG newer ones
+        # are on their way, so that the disk is busy while others are hashed.
+        self._lagging: deque[Temporary] = deque()
+        # Taken before the other lock: no descriptor is closed while a thread syncs it.
+        self._sync_lock = threading.Lock()
         self._touched: set[str] = set()
         self._shard_names_changed = False
         self._state = "open"
@@ -270,7 +277,7 @@ class LocalUpload:
 
     def finish(self) -> None:
         """Make every object durable under its name."""
-        with self._lock:
+        with self._sync_lock, self._lock:
             if self._state == "finished":
                 return
             self._check_open()
@@ -293,7 +300,7 @@ class LocalUpload:
 
     def abort(self) -> None:
         """Remove the temporaries; a no-op after :meth:`finish`."""
-        with self._lock:
+        with self._sync_lock, self._lock:
             if self._state == "open":
                 self._drop("aborted")
 
@@ -305,13 +312,21 @@ class LocalUpload:
                     self._shard_names_changed = True
             return False
         temporary = self._write(sealed)
+        behind: Temporary | None = None
         try:
             if sealed.nbytes > _LARGE:
-                self._disk.sync(temporary)
+                self._disk.start_writeback(temporary)
             with self._lock:
                 self._check_open()
                 self._shard_names_changed |= changed
                 self._pending.append(_Pending(sealed.address, temporary, path))
+                if sealed.nbytes > _LARGE:
+                    self._lagging.append(temporary)
+                    behind = self._lagging.popleft() if len(self._lagging) > _MAX_LAG else None
+            if behind is not None:
+                with self._sync_lock:
+                    if not behind.synced:
+                        self._disk.sync(behind)
         except BaseException:
             temporary.discard()
             raise
@@ -330,7 +345,7 @@ class LocalUpload:
 
     def _place_early(self) -> None:
         """Bound the descriptors that are kept; nothing refers to these objects yet."""
-        with self._lock:
+        with self._sync_lock, self._lock:
             self._check_open()
             self._place()
 
@@ -342,6 +357,7 @@ class LocalUpload:
                 self._disk.start_writeback(temporary)
         for temporary in small:
             self._disk.sync(temporary)
+        self._lagging.clear()
         placed = 0
         try:
             for entry in self._pending:
@@ -360,7 +376,7 @@ class LocalUpload:
             raise InternalError(f"this upload is {self._state}")
 
     def _fail(self) -> None:
-        with self._lock:
+        with self._sync_lock, self._lock:
             if self._state == "open":
                 self._drop("failed")
 

@@ -1,6 +1,6 @@
 """From a URL to a backend.
 
-Source: design/0003 section 1.
+Source: design/0004 section 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Spaces in this process's memory: equal names are one space, until the process ends.
 
-Source: design/0003 section 1.
+Source: design/0004 section 1.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every ref store shares: the strict body, and the conflict a swap reports.
 
-Source: design/0002 section 4, design/0005.
+Source: design/0002 section 8, design/0005.
 """
 
 from __future__ import annotations

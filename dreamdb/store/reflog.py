@@ -1,6 +1,6 @@
 """One entry of a reflog as one line of canonical JSON.
 
-Source: design/0002 section 4, design/0005.
+Source: design/0002 section 8, design/0005.
 """
 
 from __future__ import annotations

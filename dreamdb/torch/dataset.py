@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from dreamdb.dataset import Dataset
-from dreamdb.errors import InvalidInputError, StateError
+from dreamdb.errors import InvalidInputError, StateError, StorageError
 from dreamdb.read import check_batch_size, parse_where
 from dreamdb.stream import (
     ColumnReader,
@@ -129,6 +130,13 @@ class DreamDBDataset(IterableDataset[dict[str, Any]]):
             _ = self._selected
 
     def __getstate__(self) -> dict[str, Any]:
+        if get_spawning_popen() is not None and self.dataset.backend.startswith("memory:"):
+            # Said here, as the worker itself could only die of it.
+            raise StorageError(
+                f"{self.dataset.backend} lives in this process, and a worker that is started "
+                "afresh cannot read it",
+                hint="use a directory, or multiprocessing_context='fork'",
+            )
         state = {k: v for k, v in self.__dict__.items() if k not in ("_selected", "_identity")}
         # Another process may not know the process group.
         state["_given_ranks"] = (self.rank, self.world_size)

@@ -18,6 +18,8 @@ __all__ = ["StreamIdentity", "find_states"]
 
 _VERSION: Final = 1
 _MARK: Final = "dreamdb.stream"
+# What the state of one of several workers holds beside the others, and the least value of each.
+_OF_WORKER: Final = {"step": 0, "worker": 0, "workers": 1, "world_size": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class StreamIdentity:
             ("batch_size", self.batch_size),
             ("plan", self.plan),
         ):
-            if state.get(name) != own:
+            if name not in state or state[name] != own:
                 raise StateError(
                     f"the state is of another {name}: {state.get(name)!r}, here {own!r}",
                     hint=_HINTS.get(name),
@@ -104,18 +106,17 @@ class StreamIdentity:
                     state=state.get(name),
                     here=own,
                 )
-        members = ("step", "worker", "workers", "world_size")
-        if any(name in state for name in members) and not all(name in state for name in members):
-            raise StateError("the state of a worker is incomplete")
-        for name in ("epoch", "position", "step", "worker", "workers", "world_size"):
-            value = state.get(name, 0)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise StateError(f"the state holds {name}={value!r}, not a count")
-        if "epoch" not in state or state.get("position", -1) not in range(self.rows + 1):
-            raise StateError(
-                f"the state holds epoch {state.get('epoch')!r} and position "
-                f"{state.get('position')!r} of {self.rows}"
-            )
+        counts = dict.fromkeys(("epoch", "position"), 0)
+        if any(name in state for name in _OF_WORKER):
+            counts |= _OF_WORKER
+        for name, least in counts.items():
+            value = state.get(name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise StateError(f"the state holds {name}={value!r}, not a count from {least} on")
+        if state["position"] > self.rows:
+            raise StateError(f"the state's position {state['position']} is not below {self.rows}")
+        if state.get("worker", 0) >= state.get("workers", 1):
+            raise StateError(f"the state holds worker {state['worker']} of {state['workers']}")
         return state
 
 

@@ -148,16 +148,22 @@ class Track:
         """Return the fragment of an entry; None for an all-null chunk."""
         address = Address(bytes(entry["address"]))
         if address == ZERO_ADDRESS:
+            self._require_nullable()
             return None
         return self.source.fragment(
             self.ftype, address, rows=int(entry["rows"]), last_key=int(entry["key"])
         )
+
+    def _require_nullable(self) -> None:
+        if self.ftype.kind == "anchor":
+            raise FormatError("a timeline has rows without anchors")
 
     def fragment_at(self, index: int) -> Fragment | None:
         """Return the fragment with an index into :meth:`flat`."""
         entries = self.flat()[0]
         address = self.addresses[index]
         if address == ZERO_ADDRESS:
+            self._require_nullable()
             return None
         entry = entries[index]
         return self.source.fragment(

@@ -11,7 +11,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import AnchorNotFoundError, FieldNotFoundError, IntegrityError, nearest_hint
+from dreamdb.errors import (
+    AnchorNotFoundError,
+    FieldNotFoundError,
+    FormatError,
+    IntegrityError,
+    nearest_hint,
+)
 from dreamdb.model import ANCHOR, TIMELINE_RUNGS, TOMBSTONE_RUNGS, Content
 from dreamdb.tracks.source import Source
 from dreamdb.tracks.track import Track
@@ -33,6 +39,9 @@ def anchor_values(track: Track, start: int, stop: int) -> Anchors:
     ]
     if len(out) == 1:
         return out[0]
+    # Inside a fragment anchors increase by construction; between two only if the tree is honest.
+    if any(after[0] <= before[-1] for before, after in pairwise(out)):
+        raise FormatError("a track of anchors does not increase from one fragment to the next")
     return np.concatenate(out) if out else np.empty(0, np.uint64)
 
 

@@ -320,7 +320,7 @@ def _unknown(name: object, schema: FieldList, row: int) -> FieldNotFoundError:
     return FieldNotFoundError(
         f"row {row} has the field {name!r}, which is not in the schema",
         hint=nearest_hint(str(name), list(schema), "fields")
-        or f"add it first, for example ds.add_scalar_layer or ds.add_field({name!r}, ...)",
+        or "add it first: ds.add_fields(Schema().add_text(...))",
         field=name,
         row=row,
     )

@@ -279,6 +279,17 @@ def test_compare_refs(sample_space: str, tmp_path: Path, suffix: str) -> None:
     assert all(ref in shown for ref in refs)
 
 
+def test_vectors_can_be_joined_but_not_agree(sample_space: str, tmp_path: Path) -> None:
+    out = tmp_path / "both.parquet"
+    arguments = ("compare-refs", "v1", "sweep/a", "--field", "vector,label", "--output", out)
+    data = done(*arguments, "--json", backend=sample_space).data
+    assert data["agreement"]["vector"] is None
+    assert data["agreement"]["label"]["v1"] == [1.0, 1.0]
+    wanted = vd.compare_refs(["v1", "sweep/a"], ["vector", "label"], sample_space).to_arrow()
+    assert pq.read_table(out).to_pydict() == wanted.to_pydict()
+    done(*arguments, backend=sample_space)
+
+
 def test_delete_ref_and_reflog(space: str) -> None:
     manifest = vd.Dataset.open_ref("sweep/a", space).current_manifest()
     outcome = done("delete-ref", "sweep/a", backend=space)
@@ -318,7 +329,8 @@ def test_verify_finds_a_flipped_byte(space: str) -> None:
     assert well["ok"] is True
     assert well["damage"] == []
     assert "all is well" in done("verify", backend=space).out
-    fragment = max(Path(space, "objects").rglob("d*"), key=lambda p: p.stat().st_size)
+    objects = [path for path in Path(space, "objects").rglob("*") if path.is_file()]
+    fragment = max(objects, key=lambda path: path.stat().st_size)
     content = bytearray(fragment.read_bytes())
     content[-1] ^= 1
     fragment.chmod(0o644)

@@ -1,4 +1,4 @@
-"""ingest: every format against its own reader, wrong input, and repetition after an interruption."""
+"""ingest: every format against its own reader, wrong input, interruptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _table(rows: int = 1_000) -> pa.Table:
             "count": pa.array(index - 3, mask=index % 7 == 0),
             "weight": pa.array(index / 8),
             "good": pa.array(index % 2 == 0),
-            "word": pa.array([None if i % 11 == 0 else f"wörd, \"{i}\"" for i in index]),
+            "word": pa.array([None if i % 11 == 0 else f'wörd, "{i}"' for i in index]),
         }
     )
 
@@ -157,6 +157,31 @@ def test_appending_reads_text_as_the_stored_types(tmp_path: Path) -> None:
     assert _stored(tmp_path / "s").to_pydict() == {"code": ["A7", "007", "8"], "x": [1.5, 2, 3]}
 
 
+def test_the_first_file_decides_how_the_others_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("code,x\nA7,1.5\n")
+    (folder / "b.csv").write_text("code,x\n007,2\n")
+    for options in ([], ["--commit-every", 1]):
+        name = f"data{len(options)}"
+        done("ingest", name, folder, *options, backend=tmp_path / "s")
+        assert _stored(tmp_path / "s", name).to_pydict() == {"code": ["A7", "007"], "x": [1.5, 2]}
+
+
+def test_images_stored_with_their_paths_give_their_bytes(tmp_path: Path) -> None:
+    images = [{"bytes": bytes([i]) * 4, "path": f"{i}.jpg"} for i in range(3)]
+    table = pa.table({"image": [*images, None], "label": [1, 2, 3, 4]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    for name in ("one", "one", "two"):
+        done(
+            "ingest", name, tmp_path / "t.parquet", "--image", "image=jpeg",
+            backend=tmp_path / "s",
+        )  # fmt: skip
+    wanted = [*(image["bytes"] for image in images), None]
+    assert _stored(tmp_path / "s", "two")["image"].to_pylist() == wanted
+    assert _stored(tmp_path / "s", "one")["image"].to_pylist() == wanted * 2
+
+
 def test_anchors_from_a_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("at,x\n30,1\n10,2\n")
     done("ingest", "data", tmp_path / "a.csv", "--anchor", "at", backend=tmp_path / "s")
@@ -231,6 +256,26 @@ def test_images_of_two_kinds_need_a_choice(tmp_path: Path) -> None:
 # --- wrong input --------------------------------------------------------------------------------
 
 WRONG = {
+    "csv with integers too long": (
+        "a.csv",
+        "id,x\n1,1.5\n12345678901234567890,2\n",
+        [],
+        ["'id'", "row 1", "line 3", "12345678901234567890"],
+    ),
+    "json with integers too long": (
+        "a.jsonl",
+        '{"id": 12345678901234567890}\n',
+        [],
+        ["'id'", "row 0", "12345678901234567890"],
+    ),
+    "csv with times of day": ("a.csv", "t\n12:30:00\n", [], ["'t'", "time32"]),
+    "json without anything": ("a.jsonl", "", [], ["a.jsonl cannot be read as JSON lines"]),
+    "csv value after empty lines and texts with line ends": (
+        "a.csv",
+        'name,x\n"a\nb",1\n\n\nc,2\n"d,",bad\n',
+        ["--type", "x=int"],
+        ["'x'", "row 2", "line 7", "'bad'"],
+    ),
     "csv value in the first block": (
         "a.csv",
         "name,x\n" + "".join(f"n{i},{i}\n" for i in range(5)) + "bad,abc\n",
@@ -307,6 +352,16 @@ def test_a_value_that_the_dataset_refuses_names_its_file(tmp_path: Path) -> None
     assert "'x'" in outcome.err
     assert f"row 1 of {folder / 'b.parquet'}" in outcome.err
     assert vd.Dataset.open_ref("data", tmp_path / "s").count() == 0
+
+
+def test_text_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("name,x\ncaf\xe9,1\n".encode("latin-1"))
+    (tmp_path / "a.jsonl").write_bytes('{"name": "caf\xe9"}\n'.encode("latin-1"))
+    for name in ("a.csv", "a.jsonl"):
+        outcome = run("ingest", "data", tmp_path / name, backend=tmp_path / "s")
+        assert outcome.code == 2
+        assert "'name'" in outcome.err
+        assert name in outcome.err
 
 
 def test_a_missing_file_names_the_nearest_ones(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import click
@@ -264,10 +267,11 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 def test_progress_is_drawn_on_a_terminal_only(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n1\n")
     master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     command = [sys.executable, "-m", "dreamdb", "ingest", "d", "a.csv", "-b", "s"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     settings = {"cwd": tmp_path, "env": environment, "stdout": subprocess.DEVNULL}
-    drawn = {}
+    drawn: dict[str, bytes] = {}
     for extra in ("--no-progress", "--verbose"):
         subprocess.run([*command, extra], stderr=slave, check=True, **settings)  # type: ignore[call-overload]
         os.write(slave, b"<end>")
@@ -297,7 +301,11 @@ def test_completion_scripts_serve_both_names(shell: str) -> None:
 
 def _complete(words: str, cword: int) -> list[str]:
     result = subprocess.run(
-        [sys.executable, "-c", "from dreamdb.cli import program; program.main(prog_name='dreamdb')"],
+        [
+            sys.executable,
+            "-c",
+            "from dreamdb.cli import program; program.main(prog_name='dreamdb')",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -310,7 +318,7 @@ def _complete(words: str, cword: int) -> list[str]:
         },
     )
     assert result.stderr == ""
-    return [line.split(",", 1)[1] for line in result.stdout.splitlines()]
+    return [line.split(",", 1)[1] for line in result.stdout.splitlines() if line]
 
 
 def test_completion_knows_commands_refs_and_fields(sample_space: str) -> None:

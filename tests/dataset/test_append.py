@@ -164,7 +164,12 @@ def test_anchors_in_any_order_give_one_content(size: int) -> None:
         pieces.append({k: v[part] for k, v in whole.items()})
     streamed = make(schema)
     streamed.append(
-        iter([pa.table({k: pa.array(v[p]) for k, v in whole.items()}) for p in [mixed[::2], mixed[1::2]]])
+        iter(
+            [
+                pa.table({k: pa.array(v[p]) for k, v in whole.items()})
+                for p in [mixed[::2], mixed[1::2]]
+            ]
+        )
     )
     for other in (shuffled, pieces, streamed):
         assert other.content_id == sorted_once.content_id
@@ -252,7 +257,7 @@ def test_a_key_with_other_values_is_refused_and_upserted() -> None:
     with pytest.raises(vd.AlreadyExistsError, match="'a'"):
         ds.append_many([{"id": "b", "x": 1}, {"id": "a", "x": 2}])
     for bad in ([{"x": 1}], [{"id": None, "x": 1}], [{"id": "c", "_anchor": 5}]):
-        with pytest.raises(vd.InvalidInputError, match="id|key"):
+        with pytest.raises(vd.InvalidInputError, match=r"id|key"):
             ds.append_many(bad)
     with pytest.raises(vd.InvalidInputError, match="row 1"):
         ds.append_many([{"id": "d", "x": 1}, {"id": "d", "x": 1}])
@@ -269,7 +274,9 @@ def test_a_key_with_other_values_is_refused_and_upserted() -> None:
 
 
 def test_integer_keys_are_not_text_keys() -> None:
-    ints = make(vd.Schema().add_scalar_int("id"), [{"id": n} for n in (0, 1, -1, 1 << 62)], key="id")
+    ints = make(
+        vd.Schema().add_scalar_int("id"), [{"id": n} for n in (0, 1, -1, 1 << 62)], key="id"
+    )
     assert ints.count() == 4
     assert anchor_of_key(1) != anchor_of_key("1")
     assert sorted(ints["id"].to_pylist()) == [-1, 0, 1, 1 << 62]

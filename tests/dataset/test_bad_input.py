@@ -1,5 +1,6 @@
 """Bad input: a typed error that names field and row, and nothing written at all."""
 
+# ruff: noqa: E501 - one case per line
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -431,7 +432,22 @@ def test_field_names(name: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/", "a/", "/a", "a//b", "..", "a/../b", "a b", "a\0", "-a", "a" * 2000, "a.lock", None, 5],
+    [
+        "",
+        "/",
+        "a/",
+        "/a",
+        "a//b",
+        "..",
+        "a/../b",
+        "a b",
+        "a\0",
+        "-a",
+        "a" * 2000,
+        "a.lock",
+        None,
+        5,
+    ],
 )
 def test_ref_names(name: Any) -> None:
     url = make(vd.Schema().add_scalar_int("x")).backend

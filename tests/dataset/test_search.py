@@ -79,7 +79,9 @@ def test_search_with_a_condition(vectors: Any, metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_equal_scores_go_to_the_earlier_record(metric: str) -> None:
     ds = make(vd.Schema().add_embedding("v", 2, rows_per_fragment=64))
-    ds.append({"_anchor": np.arange(3_000), "v": np.tile(np.array([[1, 0]], np.float32), (3_000, 1))})
+    ds.append(
+        {"_anchor": np.arange(3_000), "v": np.tile(np.array([[1, 0]], np.float32), (3_000, 1))}
+    )
     for k in (1, 5, 700):
         found = ds.search("v", [[1.0, 0.0], [0.0, 1.0]], k, metric=metric)
         assert found["_anchor"].to_pylist() == list(range(k)) * 2
@@ -131,14 +133,19 @@ def test_iter_vector(vectors: Any) -> None:
     batches = list(ds.iter_vector("v", values[1], top_k=25, batch_size=10, fields=["x"]))
     assert [len(b["_time_anchors"]) for b in batches] == [10, 10, 5]
     assert [set(b) for b in batches] == [{"_time_anchors", "_score", "x"}] * 3
-    assert np.concatenate([b["_time_anchors"] for b in batches]).tolist() == table["_anchor"].to_pylist()
+    assert (
+        np.concatenate([b["_time_anchors"] for b in batches]).tolist()
+        == table["_anchor"].to_pylist()
+    )
     np.testing.assert_array_equal(
         np.concatenate([b["_score"] for b in batches]), table["_score"].to_numpy()
     )
-    assert sum((b["x"] for b in batches), []) == table["x"].to_pylist()
+    assert [x for b in batches for x in b["x"]] == table["x"].to_pylist()
     (whole,) = ds.iter_vector("v", values[1], top_k=3, nprobe=4, rerank_mode="exact")
     assert whole["v"].shape == (3, 8)
-    (some,) = ds.iter_vector("v", values[1], top_k=3, where_eq=("x", 4), where="x >= 4", fields=["x"])
+    (some,) = ds.iter_vector(
+        "v", values[1], top_k=3, where_eq=("x", 4), where="x >= 4", fields=["x"]
+    )
     assert some["x"] == [4, 4, 4]
     (lists,) = ds.iter_vector("v", values[1], top_k=3, where_eq={"x": 4}, fields=[], as_numpy=False)
     assert isinstance(lists["_score"], list)

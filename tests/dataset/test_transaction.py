@@ -43,7 +43,7 @@ def test_several_verbs_make_one_manifest() -> None:
 def test_an_exception_discards_everything(error: BaseException) -> None:
     ds = numbered(3)
     refs, manifest = stored(ds.backend)[0], ds.current_manifest()
-    with pytest.raises(type(error)), ds.transaction() as tx:
+    with pytest.raises(type(error)), ds.transaction() as tx:  # noqa: PT012
         tx.append_many([{"x": 9}])
         tx.drop_field("x")
         raise error
@@ -96,7 +96,10 @@ def test_a_write_through_the_handle_meanwhile_is_kept() -> None:
         tx.append_many([{"x": 1}])
         ds.append_many([{"x": 2}])
     assert sorted(ds["x"].to_pylist()) == [1, 2]
-    with pytest.raises(vd.ConflictError, match="publish conflict on ref"), ds.transaction() as tx:
+    with (  # noqa: PT012
+        pytest.raises(vd.ConflictError, match="publish conflict on ref"),
+        ds.transaction() as tx,
+    ):
         tx.add_scalar_layer("p", None, "int", [])
         ds.add_scalar_layer("p", None, "int", [])
     assert len(ds.log()) == 4
@@ -123,7 +126,7 @@ def test_a_transaction_is_replayed_as_a_whole() -> None:
     assert sorted(ds["x"].to_pylist()) == [0, 1, 2, 100, 200, 201]
     assert by_anchor(ds, "p")[0] == 7
     assert by_anchor(ds, "q")[10] == 8
-    with pytest.raises(vd.ConflictError), ds.transaction() as tx:
+    with pytest.raises(vd.ConflictError), ds.transaction() as tx:  # noqa: PT012
         tx.append_many([{"x": 300}])
         tx.update([0], {"x": 1})
         other.refresh().update([0], {"x": 2})

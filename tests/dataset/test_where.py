@@ -20,7 +20,20 @@ NAN = float("nan")
 LONG = "common prefix of 16+ "
 INTS = [None, 0, 1, -1, 7, 8, (1 << 63) - 1, -(1 << 63), 1 << 53]
 FLOATS = [None, NAN, 0.0, -0.0, 1.5, -1.5, 7.0, math.inf, -math.inf, 5e-324]
-TEXTS = [None, "", "a", "b", "é", "🙂", LONG + "a", LONG + "b", LONG, "\U0010ffff" * 5, "a\0", "a\0b"]
+TEXTS = [
+    None,
+    "",
+    "a",
+    "b",
+    "é",
+    "🙂",
+    LONG + "a",
+    LONG + "b",
+    LONG,
+    "\U0010ffff" * 5,
+    "a\0",
+    "a\0b",
+]
 BOOLS = [None, True, False]
 
 Row = dict[str, Any]
@@ -57,6 +70,8 @@ def sample() -> tuple[vd.Dataset, list[Row]]:
             ]
     ds = make(schema, rows)
     ds.delete([r["_anchor"] for r in rows[::9]])
+    for row in rows:
+        row["values"] = tuple(repr(row[name]) for name in "ifbst")
     return ds, [r for n, r in enumerate(rows) if n % 9]
 
 
@@ -119,7 +134,8 @@ def memberships(draw: st.DrawFn) -> Condition:
     values = draw(st.lists(st.sampled_from(_VALUES[name]), min_size=1, max_size=4))
     listed = ", ".join(map(_literal, values))
     kind = {"i": pa.int64(), "f": pa.float64(), "s": pa.string()}[name]
-    found = pc.field(name).isin(pa.array(values, kind))
+    zeros = [0.0, -0.0] if name == "f" and 0.0 in values else []
+    found = pc.field(name).isin(pa.array([*values, *zeros], kind))
     exact = pc.if_else(pc.field(name).is_valid(), found, pc.scalar(pa.scalar(None, pa.bool_())))
     return (
         f"{name} IN ({listed})",
@@ -181,10 +197,12 @@ def _same(a: Condition, b: Condition) -> Condition:
 
 conditions = st.recursive(
     comparisons() | memberships() | nulls() | ranges(),
-    lambda inner: st.builds(_both, inner, inner)
-    | st.builds(_either, inner, inner)
-    | st.builds(_negated, inner)
-    | st.builds(_same, inner, inner),
+    lambda inner: (
+        st.builds(_both, inner, inner)
+        | st.builds(_either, inner, inner)
+        | st.builds(_negated, inner)
+        | st.builds(_same, inner, inner)
+    ),
     max_leaves=5,
 )
 
@@ -195,7 +213,14 @@ def test_sql_and_expressions_against_python(
 ) -> None:
     ds, rows = sample
     text, expression, oracle = condition
-    want = [r["_anchor"] for r in rows if oracle(r)]
+    verdicts: dict[tuple[Any, ...], bool] = {}
+    want = []
+    for row in rows:
+        values = row["values"]
+        if values not in verdicts:
+            verdicts[values] = bool(oracle(row))
+        if verdicts[values]:
+            want.append(row["_anchor"])
     for where in (text, expression):
         scan = ds.scan([], where=where)
         assert scan.to_arrow()["_anchor"].to_pylist() == want, where
@@ -215,7 +240,7 @@ def test_every_way_to_filter_agrees(
     assert down["_anchor"].to_pylist() == anchors[::-1][:10]
     assert ds.scan([], where=where, limit=7).to_arrow()["_anchor"].to_pylist() == anchors[:7]
     shuffled = [b["_anchor"].to_pylist() for b in ds.iter_arrow_batches(500, [], seed, where)]
-    assert sorted(sum(shuffled, [])) == anchors
+    assert sorted(a for batch in shuffled for a in batch) == anchors
     part = ds.scan([], where=where, start_ns=5_000, end_ns=20_000).to_arrow()
     assert part["_anchor"].to_pylist() == [a for a in anchors if 5_000 <= a < 20_000]
 
@@ -246,7 +271,10 @@ def test_nan_is_found_wherever_bounds_cannot_see_it() -> None:
         pc.coalesce(f < 3, true) | ~(f > 3),
         pc.case_when(pc.make_struct(f > 3), pc.scalar(False), true),
     ):
-        assert ds.scan(where=where).to_arrow() == table.filter(where), str(where)
+        assert table.filter(where).num_rows == 1, str(where)
+        assert [v != v for v in ds.scan(where=where).to_arrow()["f"].to_pylist()] == [True], str(
+            where
+        )
         assert ds.scan(where=where).count() == 1, str(where)
 
 
@@ -282,6 +310,12 @@ def test_sql_has_three_truth_values() -> None:
         "x BETWEEN 2 AND 1": [],
         "x NOT BETWEEN 1 AND 1": [2],
         '"x" = 1 -- a comment': [1],
+        "x BETWEEN SYMMETRIC 2 AND 1": None,
+        "x % 2 = 0": None,
+        "x IN ((1), (2))": [1, 2],
+        "x = ANY(1)": None,
+        "CAST(x AS INT) = 1": None,
+        "x IS NOT DISTINCT FROM NULL": None,
     }.items():
         if want is None:
             with pytest.raises(vd.ExpressionError, match="not supported"):
@@ -291,7 +325,9 @@ def test_sql_has_three_truth_values() -> None:
 
 
 def test_sql_over_texts_and_times() -> None:
-    schema = vd.Schema().add_scalar_string("s").add_scalar_timestamp("t").add_scalar_categorical("my-c")
+    schema = (
+        vd.Schema().add_scalar_string("s").add_scalar_timestamp("t").add_scalar_categorical("my-c")
+    )
     ds = make(schema)
     day = 86_400 * 10**9
     names = ["apple", "Äpfel", "it's", None]
@@ -301,6 +337,8 @@ def test_sql_over_texts_and_times() -> None:
         "s LIKE '%pfel'": [1],
         "s LIKE '_pple'": [0],
         "s NOT LIKE 'a%'": [1, 2],
+        "NOT s LIKE 'a%'": [1, 2],
+        "s NOT LIKE 'a%' AND s NOT LIKE 'i%'": [1],
         "LENGTH(s) = 5": [0, 1],
         "UPPER(s) = 'APPLE'": [0],
         "LOWER(s) = 'äpfel'": [1],

@@ -6,6 +6,7 @@ templates: so the payloads are seen to be Arrow.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,7 +97,8 @@ class Column:
         elif kind == "float":
             kind = ("float16", "float32", "float64")[details.number(0, "h")]
         elif kind == "timestamp":
-            assert details.number(0, "h") == 3 and details.where(1) is None
+            assert details.number(0, "h") == 3
+            assert details.where(1) is None
         elif kind == "fixed":
             width = details.number(0, "i")
         index = None
@@ -124,7 +126,8 @@ def _messages(payload: bytes) -> Iterator[tuple[int, Table, bytes]]:
         metadata = payload[at : at + length]
         message = Table(metadata, struct.unpack_from("<I", metadata)[0])
         at += length
-        assert at % 64 == 0 and message.number(0, "h") == 4
+        assert at % 64 == 0
+        assert message.number(0, "h") == 4
         nbytes = message.number(3, "q")
         yield message.number(1, "B"), message.table(2), payload[at : at + nbytes]
         at += nbytes
@@ -178,8 +181,10 @@ class _Batch:
             names = [child.name for child in column.children]
             return [dict(zip(names, row, strict=True)) for row in zip(*members, strict=True)]
         offsets = [v for (v,) in struct.iter_unpack("<i", self.buffer())]
-        assert len(offsets) == rows + 1 and offsets[0] == 0 and offsets == sorted(offsets)
-        spans = list(zip(offsets, offsets[1:], strict=False))
+        assert len(offsets) == rows + 1
+        assert offsets[0] == 0
+        assert offsets == sorted(offsets)
+        spans = list(itertools.pairwise(offsets))
         if kind == "list":
             items = self.read(column.children[0], column.children[0].kind, offsets[-1])
             return [items[a:b] for a, b in spans]
@@ -196,7 +201,9 @@ class _Batch:
     def _vectors(self, column: Column, rows: int) -> list[bytes]:
         child = column.children[0]
         length, nulls = next(self.nodes)
-        assert length == rows * column.width and nulls == 0 and self.buffer() == b""
+        assert length == rows * column.width
+        assert nulls == 0
+        assert self.buffer() == b""
         data = self._exact(child.kind, length)
         width = len(data) // rows
         return [data[i : i + width] for i in range(0, len(data), width)]
@@ -213,7 +220,8 @@ def _has_content(value: Any) -> bool:
 def read_stream(payload: bytes) -> tuple[list[Any], str]:
     """Return the values of the only column of a stream, and its physical type."""
     messages = list(_messages(payload))
-    assert messages[0][0] == 1 and messages[0][2] == b""
+    assert messages[0][0] == 1
+    assert messages[0][2] == b""
     (field,) = messages[0][1].tables(1)
     column = Column.of(field)
     assert column.name == "v"
@@ -221,7 +229,9 @@ def read_stream(payload: bytes) -> tuple[list[Any], str]:
     if column.index is not None:
         messages = messages[1:]
         tag, header, body = messages[0]
-        assert tag == 2 and header.number(0, "q") == 0 and header.number(2, "B") == 0
+        assert tag == 2
+        assert header.number(0, "q") == 0
+        assert header.number(2, "B") == 0
         batch = _Batch(header.table(1), body)
         words = batch.read(column, column.kind, batch.rows)
         raw = [word.encode() for word in words]

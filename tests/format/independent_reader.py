@@ -7,6 +7,7 @@ documents, tree shapes, statistics, and every cut boundary.  Anything odd is an 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -45,7 +46,9 @@ def address_from(text: str) -> bytes:
     """Parse the 53 characters of an address."""
     assert re.fullmatch("[a-z2-7]{53}", text), text
     raw = base64.b32decode(text.upper() + "===")
-    assert len(raw) == 33 and raw[0] == 0x1E and text_of(raw) == text
+    assert len(raw) == 33
+    assert raw[0] == 0x1E
+    assert text_of(raw) == text
     return raw
 
 
@@ -63,7 +66,8 @@ def document_of(raw: bytes) -> dict[str, Any]:
     """Parse a canonical document."""
     found = json.loads(raw)
     again = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    assert isinstance(found, dict) and again.encode() == raw, "not canonical"
+    assert isinstance(found, dict)
+    assert again.encode() == raw, "not canonical"
     return found
 
 
@@ -136,7 +140,8 @@ class IndependentReader:
         for file in sorted((self.root / "refs").iterdir()):
             name = re.sub("%([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), file.name)
             body = file.read_bytes()
-            assert len(body) == 33 and body[0] == 0x1E
+            assert len(body) == 33
+            assert body[0] == 0x1E
             out[name] = body
         return out
 
@@ -161,7 +166,8 @@ class IndependentReader:
             pages = [body[at : at + PAGE] for at in range(0, length, PAGE)]
             hashes = b"".join(blake3(page).digest() for page in pages)
             assert trailer == (hashes if length > PAGE else b"")
-        assert len(body) == length and address_of(kind, body) == address
+        assert len(body) == length
+        assert address_of(kind, body) == address
         return body
 
     def document(self, text: str, kind: str) -> dict[str, Any]:
@@ -205,12 +211,16 @@ class IndependentReader:
         """Return level, statistics kind and entries of a tree node."""
         raw = self.payload(address, "node")
         magic, level, stats, zero, count, zero2 = struct.unpack_from("<4sBBHII", raw)
-        assert (magic, zero, zero2) == (b"DDN1", 0, 0) and level >= 1 and 1 <= count <= 1_024
+        assert (magic, zero, zero2) == (b"DDN1", 0, 0)
+        assert level >= 1
+        assert 1 <= count <= 1_024
         at = 16
         columns: list[Any] = []
         for code in ("Q", "Q", "Q", "Q", "B", "33s", *{0: [], 1: "qq", 2: "dd"}.get(stats, [])):
             size = struct.calcsize(f"<{code}")
-            columns.append([x for (x,) in struct.iter_unpack(f"<{code}", raw[at : at + size * count])])
+            columns.append(
+                [x for (x,) in struct.iter_unpack(f"<{code}", raw[at : at + size * count])]
+            )
             at += size * count
         if stats == 3:
             for _ in range(2):
@@ -218,7 +228,7 @@ class IndependentReader:
                 at += 16 * count
         assert at == len(raw)
         entries = [Entry(*row) for row in zip(*columns, strict=True)]
-        assert all(a.key < b.key for a, b in zip(entries, entries[1:], strict=False))
+        assert all(a.key < b.key for a, b in itertools.pairwise(entries))
         return level, stats, entries
 
     def leaves(self, root: bytes | None, stats: int) -> list[Entry]:
@@ -226,7 +236,8 @@ class IndependentReader:
         if root is None:
             return []
         level, found, entries = self.node(root)
-        assert found == stats and (level == 1 or len(entries) > 1)
+        assert found == stats
+        assert level == 1 or len(entries) > 1
         groups = [entries]
         for at in range(level, 0, -1):
             flat = [entry for group in groups for entry in group]
@@ -261,7 +272,9 @@ class IndependentReader:
         out: list[int] = []
         for entry in entries:
             differences, kind = self._column(entry)
-            assert kind.startswith("uint") and differences[0] == 0 and min(differences[1:] or [1]) > 0
+            assert kind.startswith("uint")
+            assert differences[0] == 0
+            assert min(differences[1:] or [1]) > 0
             assert kind == _narrowest(0, max(differences), "uint")
             first = entry.key - sum(differences)
             for difference in differences:
@@ -278,7 +291,8 @@ class IndependentReader:
         out: list[Any] = []
         for entry in entries:
             if entry.address == bytes(33):
-                assert entry.nulls == entry.rows and entry.nbytes == 0
+                assert entry.nulls == entry.rows
+                assert entry.nbytes == 0
                 out += [None] * entry.rows
                 continue
             values, physical = self._column(entry)
@@ -290,7 +304,8 @@ class IndependentReader:
     def _column(self, entry: Entry) -> tuple[list[Any], str]:
         payload = self.payload(entry.address, "fragment")
         values, physical = read_stream(payload)
-        assert len(values) == entry.rows and len(payload) == entry.nbytes
+        assert len(values) == entry.rows
+        assert len(payload) == entry.nbytes
         assert values.count(None) == entry.nulls < entry.rows
         return values, physical
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -45,7 +47,7 @@ def test_the_cutter_is_the_simple_loop_of_the_format(
 def test_rungs_nest(seed: int, step: int, count: int, top: int) -> None:
     ladder = rung_ends(keys_of(seed, count, step), top)
     assert ladder[0].tolist() == list(range(1, count + 1))
-    for fine, coarse in zip(ladder, ladder[1:], strict=False):
+    for fine, coarse in itertools.pairwise(ladder):
         assert set(coarse.tolist()) <= set(fine.tolist())
 
 

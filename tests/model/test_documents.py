@@ -5,6 +5,7 @@ The law for hostile input: decoding raises FormatError, or encoding the result g
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +33,9 @@ HERE, THERE = (address_of(Kind.MANIFEST, [text]) for text in (b"here", b"there")
 
 FIELDS = FieldList.of(
     [
-        Field("image", field_type("image", mime="image/png"), required=True, rung=3, floor=2, order=0),
+        Field(
+            "image", field_type("image", mime="image/png"), required=True, rung=3, floor=2, order=0
+        ),
         Field("vec", field_type("embedding", dim=3), order=1, algorithm="dreamdb.flat-dot"),
         Field("t", field_type("tensor", dtype="uint8", shape=(2, 3)), order=2),
         Field("tags", field_type("list", item=field_type("string")), order=3),
@@ -42,7 +45,10 @@ FIELDS = FieldList.of(
             "box",
             field_type(
                 "struct",
-                fields=[("x", field_type("int")), ("l", field_type("list", item=field_type("int")))],
+                fields=[
+                    ("x", field_type("int")),
+                    ("l", field_type("list", item=field_type("int"))),
+                ],
             ),
         ),
     ],
@@ -128,10 +134,8 @@ def test_every_byte_changed_is_refused_or_means_what_it_says(what: str) -> None:
     for at in range(len(payload)):
         for bits in (1, 2, 16, 32, 128):
             raw = payload[:at] + bytes([payload[at] ^ bits]) + payload[at + 1 :]
-            try:
+            with contextlib.suppress(FormatError):
                 assert decode(raw).encode() == raw
-            except FormatError:
-                pass
 
 
 @given(raw=st.binary(max_size=300))
@@ -170,9 +174,7 @@ def test_equal_state_has_equal_bytes_in_any_order() -> None:
 
 
 def test_a_manifest_without_nonce_given_is_unique() -> None:
-    first, second = (
-        Manifest(HERE, (), 0, None, "me", "", 1, {"name": "create"}) for _ in range(2)
-    )
+    first, second = (Manifest(HERE, (), 0, None, "me", "", 1, {"name": "create"}) for _ in range(2))
     assert first.encode() != second.encode()
 
 

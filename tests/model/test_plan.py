@@ -48,7 +48,8 @@ def carry_out(
         rows: list[int] = []
         for is_new, start, stop in planned.ranges:
             rows += (added if is_new else old)[start:stop].tolist()
-        assert len(rows) == planned.rows and rows[-1] == planned.key
+        assert len(rows) == planned.rows
+        assert rows[-1] == planned.key
         held[planned.key] = rows
         left.append((planned.key, planned.rows, planned.rung))
     return sorted(left), held
@@ -56,9 +57,7 @@ def carry_out(
 
 def check_edit(old: Keys, added: Keys, removed: Keys, rung: int, floor: int) -> EditPlan:
     entries = entries_of(old, rung, floor)
-    plan = plan_edit(
-        entries, lambda start, stop: old[start:stop], added, removed, rung, floor
-    )
+    plan = plan_edit(entries, lambda start, stop: old[start:stop], added, removed, rung, floor)
     result = np.union1d(np.setdiff1d(old, removed), added)
     found, held = carry_out(plan, old, added, entries)
     assert found == pieces_of(result, rung, floor)

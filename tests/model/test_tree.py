@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from dreamdb.errors import FormatError
-from dreamdb.model import Entries, Node, build_tree, edit_tree, empty_entries, leaf_entries, walk_nodes
+from dreamdb.model import (
+    Entries,
+    Node,
+    build_tree,
+    edit_tree,
+    empty_entries,
+    leaf_entries,
+    walk_nodes,
+)
 from dreamdb.objects import Kind, address_of
 from dreamdb.types import Address
 
@@ -71,7 +79,8 @@ def check(nodes: Nodes, root: Address | None, entries: Entries) -> None:
     """Require the tree that a fresh build gives, and that reading returns the entries."""
     assert root == Nodes().build(entries)
     found, first = leaf_entries(root, 1, load=nodes.load)
-    assert first == 0 and found.tobytes() == entries.tobytes()
+    assert first == 0
+    assert found.tobytes() == entries.tobytes()
 
 
 class EditedTrees(RuleBasedStateMachine):
@@ -140,7 +149,8 @@ def test_a_tree_of_three_levels() -> None:
     nodes = Nodes()
     entries = entries_of(random_keys(1, 320_000))
     root = nodes.build(entries)
-    assert root is not None and nodes[root].level == 3
+    assert root is not None
+    assert nodes[root].level == 3
     dice = np.random.default_rng(2)
     for _ in range(4):
         gone = dice.choice(entries["key"], 3, replace=False)

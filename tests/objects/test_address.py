@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from blake3 import blake3
 from hypothesis import given
@@ -37,7 +39,7 @@ def payload_of(size: int) -> bytes:
 def test_the_address_is_that_of_the_concatenation(size: int, cuts: list[int], kind: Kind) -> None:
     payload = payload_of(size)
     bounds = [0, *sorted(min(cut, size) for cut in cuts), size]
-    parts = [memoryview(payload)[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [memoryview(payload)[a:b] for a, b in itertools.pairwise(bounds)]
     name = kind.name.lower().replace("_", "-")
     expected = independent.address_of(name, payload)
     assert address_of(kind, parts) == address_of(kind, [payload]) == expected
@@ -52,7 +54,8 @@ def test_every_kind_and_length_has_its_own_address() -> None:
 def test_text_round_trip(digest: bytes) -> None:
     address = Address(b"\x1e" + digest)
     text = to_text(address)
-    assert len(text) == 53 and text == independent.text_of(address)
+    assert len(text) == 53
+    assert text == independent.text_of(address)
     assert from_text(text) == address
     assert object_key(address) == f"objects/{text[2:4]}/{text}"
     for at in range(53):
@@ -66,7 +69,8 @@ def test_text_round_trip(digest: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "d" * 53, "d" * 52, to_text(address_of(Kind.TAG, [b""])) + "\n", "é" * 53, "D" * 53]
+    "text",
+    ["", "d" * 53, "d" * 52, to_text(address_of(Kind.TAG, [b""])) + "\n", "é" * 53, "D" * 53],
 )
 def test_what_is_no_text_of_an_address(text: str) -> None:
     with pytest.raises(InvalidInputError):

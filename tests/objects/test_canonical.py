@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -25,7 +26,8 @@ DOCUMENTS = st.dictionaries(st.text(max_size=6), VALUES, max_size=6)
 @given(DOCUMENTS)
 def test_round_trip(document: dict[str, Any]) -> None:
     raw = encode_document(document)
-    assert raw.isascii() and b" :" not in raw
+    assert raw.isascii()
+    assert b" :" not in raw
     assert decode_document(raw) == document
     assert json.loads(raw) == document
     assert encode_document(dict(reversed(document.items()))) == raw
@@ -51,10 +53,8 @@ def test_other_spellings_are_refused(document: dict[str, Any], data: st.DataObje
 
 @given(st.binary(max_size=60))
 def test_random_bytes(raw: bytes) -> None:
-    try:
+    with contextlib.suppress(FormatError):
         assert encode_document(decode_document(raw)) == raw
-    except FormatError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,8 @@ def test_random_bytes(raw: bytes) -> None:
         b'{"a":1.0}', b'{"a":1e3}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-0}', b'{"a":01}',
         b'{"a":+1}', b'{"a":18446744073709551616}', b'{"a":"\\u0041"}', b'{"a":"\\/"}',
         b'{"a":"\\u00E4"}', '{"a":"ä"}'.encode(), b'{"a":"\xff"}', b"\xef\xbb\xbf{}",
-        b'{"a":' + b"9" * 5_000 + b"}", b'{"a":"\x01"}', b"{'a':1}", b'{"a":1,}',
+        b'{"a":' + b"9" * 5_000 + b"}", b'{"a":"\x01"}', b'{"a":"\\ud800"}', b'{"\\udfff":1}',
+        b"{'a':1}", b'{"a":1,}',
     ],
 )  # fmt: skip
 def test_known_traps(raw: bytes) -> None:

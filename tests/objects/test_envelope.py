@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamdb.errors import FormatError, HashMismatchError, IntegrityError, UnsupportedFormatError
-from dreamdb.objects import ENVELOPE_SIZE, PAGE_SIZE, Compression, Envelope, Kind, OpenedObject, seal
+from dreamdb.objects import (
+    ENVELOPE_SIZE,
+    PAGE_SIZE,
+    Compression,
+    Envelope,
+    Kind,
+    OpenedObject,
+    seal,
+)
 
 LAYOUT = "<8sHBBIQQ8s24s"
 
@@ -43,7 +51,8 @@ def test_the_layout_of_a_plain_object() -> None:
     assert stored[64 : 64 + len(payload)] == payload
     assert len(stored) == 64 + len(payload) + 2 * 32
     other = seal(Kind.FRAGMENT, [payload], compress=False).to_bytes()
-    assert other[:32] == stored[:32] and other[40:] == stored[40:]
+    assert other[:32] == stored[:32]
+    assert other[40:] == stored[40:]
     assert other[32:40] != stored[32:40]  # the nonce
 
 
@@ -121,7 +130,9 @@ def test_a_bomb_is_bounded_by_what_the_envelope_declares() -> None:
     frame = zstandard.ZstdCompressor(level=19).compress(bytes(1 << 27))
     for declared in (1 << 20, 1 << 27, 1 << 30):
         address, stored = forged(b"x", frame, declared)
-        with pytest.raises(FormatError if declared > len(frame) * 4_096 + 1_024 else IntegrityError):
+        with pytest.raises(
+            FormatError if declared > len(frame) * 4_096 + 1_024 else IntegrityError
+        ):
             OpenedObject(address, stored, Kind.NODE)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +22,12 @@ NAMES = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
 def test_keys_are_flat_and_lead_back(name: str) -> None:
     key = encode_ref_key(name)
     assert decode_ref_key(key) == name
-    assert "/" not in key and key == key.lower() and key.isascii() and len(key) <= 240
-    assert key not in (".", "..") and not key.startswith(".")
+    assert "/" not in key
+    assert key == key.lower()
+    assert key.isascii()
+    assert len(key) <= 240
+    assert key not in (".", "..")
+    assert not key.startswith(".")
 
 
 @given(NAMES, NAMES)
@@ -56,21 +62,19 @@ def test_names_that_are_refused(name: object) -> None:
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_name_or_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(RefNameError):
         assert decode_ref_key(encode_ref_key(text)) == text
-    except RefNameError:
-        pass
 
 
 @given(st.text(CHARACTERS + "%/ABCDEF", max_size=12))
 def test_foreign_keys_are_refused(key: str) -> None:
-    try:
+    with contextlib.suppress(FormatError):
         assert encode_ref_key(decode_ref_key(key)) == key
-    except FormatError:
-        pass
 
 
-@pytest.mark.parametrize("key", ["", "%", "%2", "%2F", "a%2", "%61", "a/b", "A", "..", "%2e%2e", "%00"])
+@pytest.mark.parametrize(
+    "key", ["", "%", "%2", "%2F", "a%2", "%61", "a/b", "A", "..", "%2e%2e", "%00"]
+)
 def test_keys_that_no_name_has(key: str) -> None:
     with pytest.raises(FormatError):
         decode_ref_key(key)

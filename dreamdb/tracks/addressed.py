@@ -1,0 +1,156 @@
+"""All fragments of a fixed-width track as one strided view, for random access.
+
+Source: design/0003 section 6.  Fragments lie anywhere in this process's memory, mapped or
+decoded.  A numpy view over the whole address space, with one item as its stride, reaches each of
+their rows by a number: then gathering rows of many fragments is one indexing operation, as fast as
+on a single array, where visiting the fragments one by one costs several times as much.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dreamdb.tracks.source import Fragment
+from dreamdb.tracks.track import Track
+
+__all__ = ["AddressedRows", "addressed_rows"]
+
+Positions = npt.NDArray[np.int64]
+
+_BASE: Final = 64
+_SPACE: Final = 1 << 47
+_LARGEST: Final = 1 << 62
+_MAX_FRAGMENTS: Final = 256
+_MAX_NUMBERS: Final = 1 << 22
+_MOST: Final = 4
+
+
+class _Memory:
+    """Describes memory to numpy; holds nothing."""
+
+    def __init__(self, interface: dict[str, Any]) -> None:
+        self.__array_interface__ = interface
+
+
+def _view(dtype: np.dtype[Any], size: int) -> npt.NDArray[Any]:
+    """Return items from ``_BASE`` to the end of the address space; nothing is touched."""
+    item = dtype.itemsize
+    width = max(1, size)
+    count = min((_SPACE - _BASE) // item, _LARGEST // (item * width)) - width
+    interface = {
+        "data": (_BASE, True),
+        "shape": (count, size) if size else (count,),
+        "strides": (item, item) if size else (item,),
+        "typestr": dtype.str,
+        "version": 3,
+    }
+    return np.asarray(_Memory(interface))
+
+
+class AddressedRows:
+    """Random access to the rows of a fixed-width track without nulls.
+
+    Parameters
+    ----------
+    track : Track
+        Its fragments stay open as long as this object lives.
+    dtype : numpy dtype
+        Of one element.
+    size : int
+        Elements per row; 0 for plain numbers.
+    """
+
+    def __init__(self, track: Track, dtype: np.dtype[Any], size: int) -> None:
+        self._track = track
+        self._dtype = dtype
+        self._size = size
+        self._starts, self._ends = track.flat()[1:]
+        count = len(self._ends)
+        self._first = np.full(count, -1, np.int64)
+        self._lazy = np.zeros(count, np.bool_)
+        self._touched = np.zeros(count, np.int64)
+        self._held: list[Fragment | None] = [None] * count
+        self._view = _view(dtype, size)
+
+    def _open(self, index: int) -> None:
+        fragment = self._track.fragment_at(index)
+        assert fragment is not None  # a track without nulls has no all-null chunks
+        array = fragment.array
+        buffer = (array.values if self._size else array).buffers()[1]
+        address = buffer.address + array.offset * self._dtype.itemsize * max(1, self._size)
+        item, rest = divmod(address - _BASE, self._dtype.itemsize)
+        if rest or not 0 <= item < len(self._view) - len(array) * max(1, self._size):
+            raise OverflowError
+        self._held[index] = fragment
+        self._lazy[index] = fragment.lazy
+        self._first[index] = item
+
+    def take(self, rows: Positions) -> npt.NDArray[Any] | None:
+        """Return the values at some rows, in their order.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Rows of the timeline, in any order; each must be in the track.
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, size), or None
+            A copy.  None when a fragment lies where this view cannot reach.
+        """
+        which = self._ends.searchsorted(rows, "right")
+        first = self._first[which]
+        if int(first.min()) < 0:
+            try:
+                for index in np.unique(which[first < 0]).tolist():
+                    self._open(index)
+            except OverflowError:
+                return None
+            first = self._first[which]
+        inside = rows - self._starts[which]
+        if self._lazy.any():
+            self._verify(which, inside)
+        if self._size:
+            inside *= self._size
+        inside += first
+        out: npt.NDArray[Any] = self._view[inside]
+        return out
+
+    def _verify(self, which: Positions, inside: Positions) -> None:
+        touched = self._lazy[which]
+        if not touched.any():
+            return
+        for index in np.unique(which[touched]).tolist():
+            fragment = self._held[index]
+            assert fragment is not None
+            asked = inside[which == index]
+            self._touched[index] += len(asked)
+            if self._touched[index] * _MOST > fragment.decoded.rows:
+                # Most pages have been seen or soon will be: the rest at once is cheaper.
+                fragment.verify(0, fragment.decoded.rows)
+            else:
+                fragment.verify_rows(np.sort(asked))
+            self._lazy[index] = fragment.lazy
+
+
+def addressed_rows(track: Track, dtype: np.dtype[Any], size: int) -> AddressedRows | None:
+    """Return random access to a track, or None when it has nulls or is too large for it.
+
+    Parameters
+    ----------
+    track : Track
+        Of numbers or vectors.
+    dtype : numpy dtype
+        Of one element.
+    size : int
+        Elements per row; 0 for plain numbers, whose decoded values stay in memory.
+    """
+    entries = track.flat()[0]
+    if track.nulls or not len(entries) or len(entries) > _MAX_FRAGMENTS:
+        return None
+    if (not size and track.rows > _MAX_NUMBERS) or size * dtype.itemsize > 1 << 15:
+        return None
+    return AddressedRows(track, dtype, size)
