@@ -25,7 +25,21 @@ _SUPPORTED = (
 _TIMES = ("timestamp", "timestampntz", "timestamptz", "date")
 # Parts of a syntax node that the translation looks at, or that do not matter to it.
 _UNDERSTOOD = frozenset(
-    "this expression expressions low high to is_string table db catalog typed safe negate".split()
+    [
+        "this",
+        "expression",
+        "expressions",
+        "low",
+        "high",
+        "to",
+        "is_string",
+        "table",
+        "db",
+        "catalog",
+        "typed",
+        "safe",
+        "negate",
+    ]
 )
 
 
