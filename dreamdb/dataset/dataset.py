@@ -25,7 +25,7 @@ from dreamdb.history import find_ref, resolve_ref
 from dreamdb.model import Content
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.tracks import View
-from dreamdb.write import CommitNote, Stage, create_ref, stage_root
+from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
 
 __all__ = ["Dataset"]
 
@@ -113,6 +113,8 @@ class Dataset(Reading, Writing, Versions):
         if not isinstance(schema, Schema):
             raise SchemaError(f"a schema is needed, not a {type(schema).__name__}")
         fields = schema.to_fields(key)
+        notes = check_notes({} if metadata is None else metadata, "metadata")
+        note = CommitNote(config.author(), "" if message is None else message)
         space = open_space(backend, storage_options=storage_options, create=True)
         if find_ref(space.backend, space.cache, name) is not None:
             raise AlreadyExistsError(
@@ -123,14 +125,13 @@ class Dataset(Reading, Writing, Versions):
         with space.backend.objects.hold():
             stage = Stage(space.backend, space.source)
             operation: dict[str, Any] = {"name": "create"}
-            content = Content(fields, metadata=dict(metadata or {}))
+            content = Content(fields, metadata=notes)
             try:
                 if data is not None:
                     view = View(space.source, content)
                     change = add_records(view, data, anchor=anchor)
                     content = change.apply(view, stage)
                     operation["rows"] = change.added
-                note = CommitNote(config.author(), message or "")
                 manifest = stage_root(stage, space.source, content, note, operation)
                 stage.flush()
             except BaseException:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, cast
+import operator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,23 @@ from dreamdb.write import anchor_array
 __all__ = ["Reading"]
 
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
+
+
+_COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def _scalar(value: Any) -> Any:
+    """Return a value that Arrow understands; records hold times as numpy's."""
+    if isinstance(value, np.datetime64):
+        return pa.scalar(int(value.astype("M8[ns]").astype(np.int64)), pa.timestamp("ns"))
+    return value
 
 
 class Reading(Handle):
@@ -465,33 +483,29 @@ class Reading(Handle):
         self._view.check_fields([field])
         names = {"=": "==", "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
         verb = names.get(op, op)
-        column = col(field)
-        if verb == "is null":
-            where = column.is_null()
-        elif verb == "is not null":
-            where = column.is_valid()
-        elif verb in ("in", "not in"):
-            values = list(value)
-            if self._view.content.schema[field].type.kind == "float" and 0 in values:
-                # Arrow looks values up by their bits: zero has two forms.
-                values += [0.0, -0.0]
-            where = column.isin(values)
-            if verb == "not in":
-                where = ~where & column.is_valid()
-        elif verb in _OPERATORS:
-            comparisons = {
-                "==": column == value,
-                "!=": column != value,
-                "<": column < value,
-                "<=": column <= value,
-                ">": column > value,
-                ">=": column >= value,
-            }
-            where = comparisons[verb]
-        else:
+        if verb not in _OPERATORS:
             raise InvalidInputError(f"there is no operator {op!r}", hint=f"use one of {_OPERATORS}")
+        try:
+            where = self._comparison(field, verb, value)
+        except (pa.ArrowException, TypeError, OverflowError) as error:
+            raise InvalidInputError(
+                f"cannot compare {field!r} with {value!r}: {error}", field=field
+            ) from None
         found: list[int] = self.scan([], where=where).to_arrow().column(0).to_pylist()
         return found
+
+    def _comparison(self, field: str, verb: str, value: Any) -> Any:
+        column, kind = col(field), self._view.content.schema[field].type.kind
+        if verb in ("is null", "is not null"):
+            return column.is_null() if verb == "is null" else column.is_valid()
+        if verb in ("in", "not in"):
+            values = [_scalar(v) for v in value]
+            if kind == "float" and 0 in values:
+                # Arrow looks values up by their bits: zero has two forms.
+                values += [0.0, -0.0]
+            found = column.isin(values)
+            return ~found & column.is_valid() if verb == "not in" else found
+        return _COMPARE[verb](column, _scalar(value))
 
     def distinct_values(self, field: str) -> list[Any]:
         """Return the distinct values of a scalar field, sorted, without null.
@@ -606,12 +620,14 @@ class Reading(Handle):
             ``_time_anchors``, ``_score`` and one list or matrix per field.
         """
         if where_eq is not None:
-            pairs = where_eq.items() if isinstance(where_eq, Mapping) else [where_eq]
+            pairs = list(where_eq.items() if isinstance(where_eq, Mapping) else [where_eq])
+            if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+                raise InvalidInputError(f"where_eq is a field and a value, not {where_eq!r}")
             parsed = parse_where(where, self._view.content.schema)
             joined = None if parsed is None else parsed.expression
             for name, value in pairs:
                 self._view.check_fields([name])
-                equal = col(name) == value
+                equal = col(name) == _scalar(value)
                 joined = equal if joined is None else joined & equal
             where = joined
         names = self._view.check_fields(fields)

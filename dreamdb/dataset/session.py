@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from dreamdb.errors import NotFoundError
+from dreamdb.errors import InvalidInputError, NotFoundError
 from dreamdb.model import check_space, new_space
 from dreamdb.store import Backend, ObjectCache, open_backend
 from dreamdb.tracks import Source
@@ -104,6 +104,10 @@ def open_space(
         opened = open_backend(backend, storage_options=options)
         given: str | Backend = opened.url
         key: tuple[Any, ...] = (opened.url, os.getpid(), repr(sorted(options.items())))
+    elif not isinstance(backend, Backend):
+        raise InvalidInputError(
+            f"a backend is a URL, a path or a Backend, not a {type(backend).__name__}"
+        )
     else:
         opened = given = backend
         key = (id(backend), os.getpid())

@@ -21,6 +21,7 @@ from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
 from dreamdb.store import LogEntry, RefValue
 from dreamdb.tracks import View
+from dreamdb.write import check_text
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
 
@@ -152,7 +153,7 @@ class Space:
             When another writer moved it meanwhile.
         """
         found = resolve_ref(self._space.backend, self._space.cache, name)
-        why = "delete" + (f": {reason}" if reason else "")
+        why = "delete" + (f": {check_text(reason, 'the reason')}" if reason else "")
         entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
         self._space.backend.refs.append_log(name, entry)
         self._space.backend.refs.swap(name, found.value, None)

@@ -66,7 +66,13 @@ def split_rows(
     InvalidInputError
         When the shares are not positive or do not add up to 1.
     """
-    shares = [float(share) for share in ratios.values()]
+    try:
+        shares = [float(share) for share in ratios.values()]
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidInputError(
+            f"ratios must be a dictionary of shares, not {ratios!r}",
+            hint="such as {'train': 0.9, 'val': 0.1}",
+        ) from None
     if not shares or not min(shares) >= 0 or not abs(sum(shares) - 1.0) <= 1e-6:
         raise InvalidInputError(
             f"the ratios {dict(ratios)} do not add up to 1",

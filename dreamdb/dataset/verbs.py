@@ -30,6 +30,7 @@ from dreamdb.write import (
     WriteLayer,
     anchor_array,
     check_anchors,
+    check_text,
     slabs,
 )
 
@@ -197,6 +198,8 @@ def delete_records(view: View, which: object, reason: str | None) -> DeleteRecor
     """
     import pyarrow.compute as pc
 
+    if reason is not None:
+        check_text(reason, "the reason")
     if isinstance(which, (str, pc.Expression)):
         predicate = parse_where(which, view.content.schema)
         plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)

@@ -18,7 +18,7 @@ from dreamdb.model import Tag
 from dreamdb.objects import Kind, check_ref_name, to_text
 from dreamdb.store import LogEntry
 from dreamdb.tracks import View
-from dreamdb.write import Stage, create_ref
+from dreamdb.write import Stage, check_notes, check_text, create_ref
 
 __all__ = ["Versions"]
 
@@ -60,10 +60,8 @@ class Versions(Handle):
         Cost: 1 ref read, 1 small object, 1 ref creation, at any size.
         """
         check_ref_name(label)
-        notes = dict(metadata or {})
-        for name, value in notes.items():
-            if not isinstance(name, str) or not isinstance(value, str):
-                raise InvalidInputError(f"the note {name!r} must be text, not {value!r}")
+        notes = check_notes({} if metadata is None else metadata, "metadata")
+        said = check_text("" if message is None else message, "the message")
         space = self._space
         if space.backend.refs.read(label) is not None:
             raise AlreadyExistsError(
@@ -71,7 +69,7 @@ class Versions(Handle):
                 hint="names are per space, snapshots never move: choose another name",
                 ref=label,
             )
-        tag = Tag(label, self._manifest, config.author(), message or "", time.time_ns(), notes)
+        tag = Tag(label, self._manifest, config.author(), said, time.time_ns(), notes)
         with space.backend.objects.hold():
             stage = Stage(space.backend, space.source)
             try:

@@ -28,6 +28,7 @@ from dreamdb.write import (
     SetMetadata,
     Stage,
     anchor_of_key,
+    check_notes,
     commit,
 )
 
@@ -365,9 +366,7 @@ class WriteVerbs:
         """
         if not isinstance(values, Mapping):
             raise InvalidInputError("set_metadata takes a dictionary of notes")
-        for name, value in values.items():
-            if not isinstance(name, str) or not (value is None or isinstance(value, str)):
-                raise InvalidInputError(f"the note {name!r} must be text, not {value!r}")
+        check_notes({k: "" if v is None else v for k, v in values.items()}, "metadata")
         self._apply(SetMetadata(dict(values)), message)
 
     def anchor_of(self, key: Any) -> int:
@@ -405,7 +404,7 @@ class Writing(Handle, WriteVerbs):
         prepared: View | None = None,
     ) -> None:
         ref = self._require_writable()
-        note = CommitNote(config.author(), message or "", dict(application or {}))
+        note = _note(message, application)
         ready = None if prepared is None else prepared.content
         with self._lock:
             manifest, view = (self._manifest, self._view) if base is None else base
@@ -440,7 +439,16 @@ class Writing(Handle, WriteVerbs):
             A context manager with the writing verbs; an exception discards everything.
         """
         self._require_writable()
+        _note(message, application)
         return Transaction(self, message, application)
+
+
+def _note(message: str | None, application: Mapping[str, str] | None) -> CommitNote:
+    return CommitNote(
+        config.author(),
+        "" if message is None else message,
+        {} if application is None else application,
+    )
 
 
 class Transaction(WriteVerbs):

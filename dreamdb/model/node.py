@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dreamdb.errors import FormatError
 from dreamdb.model.cuts import LADDER, NODE_RULE, OPEN
-from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address, Bytes
+from dreamdb.types import ADDRESS_SIZE, Address, Bytes
 
 __all__ = ["Entries", "Node", "StatsKind", "empty_entries", "entry_dtype", "stats_kind"]
 
@@ -44,6 +44,10 @@ _BASE: Final[list[tuple[str, str]]] = [
     ("rung", "u1"),
     ("address", "V33"),
 ]
+
+
+_VALUED: Final = frozenset({"nbytes", "address", "low", "high"})
+"""Columns that are zero in the entry of an all-null chunk."""
 
 
 def stats_kind(kind: str) -> StatsKind:
@@ -173,7 +177,8 @@ def _check_entries(entries: Entries, level: int) -> None:
         if not bool((present == (nulls < rows)).all()):
             raise FormatError("a node has an all-null entry with an address, or one without")
         absent = entries[~present]
-        if bool(absent["nbytes"].any()) or any(bytes(a) != ZERO_ADDRESS for a in absent["address"]):
+        told = [absent[name].tobytes() for name in absent.dtype.names or () if name in _VALUED]
+        if any(raw.strip(b"\0") for raw in told):
             raise FormatError("a node has a malformed entry without an address")
     elif not bool(present.all()) or bool(entries["rung"].any()):
         raise FormatError("an inner node has a malformed entry")

@@ -25,7 +25,7 @@ _SUPPORTED = (
 _TIMES = ("timestamp", "timestampntz", "timestamptz", "date")
 # Parts of a syntax node that the translation looks at, or that do not matter to it.
 _UNDERSTOOD = frozenset(
-    [
+    {
         "this",
         "expression",
         "expressions",
@@ -39,7 +39,7 @@ _UNDERSTOOD = frozenset(
         "typed",
         "safe",
         "negate",
-    ]
+    }
 )
 
 

@@ -29,7 +29,13 @@ class BatchArray(np.ndarray[Any, np.dtype[Any]]):
 
 
 def as_batch_array(values: npt.NDArray[Any]) -> BatchArray:
-    """Return an array as a batch's array, without a copy."""
+    """Return an array as a batch's array, without a copy.
+
+    Parameters
+    ----------
+    values : ndarray
+        Of any type and shape.
+    """
     return values.view(BatchArray)
 
 

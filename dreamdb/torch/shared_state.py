@@ -81,6 +81,11 @@ class SharedState:
     def set_epoch(self, epoch: int) -> bool:
         """Set the epoch of the next pass; keep a resume point of this epoch not used yet.
 
+        Parameters
+        ----------
+        epoch : int
+            Not negative.
+
         Returns
         -------
         bool
@@ -92,7 +97,13 @@ class SharedState:
         return True
 
     def place(self, epoch: int, position: int) -> None:
-        """Let the next pass begin at a position of an epoch."""
+        """Let the next pass begin at a position of an epoch.
+
+        Parameters
+        ----------
+        epoch, position : int
+            Where.
+        """
         self._cells[_WHERE:] = 0
         self._cells[_TOKEN] = 0
         self._cells[_START] = self._cells[_BASE] = position

@@ -62,7 +62,15 @@ class StreamIdentity:
         return blake3(document, derive_key_context="dreamdb v1 plan").digest(length=16).hex()
 
     def state(self, epoch: int, position: int, **more: int) -> dict[str, Any]:
-        """Return the state of a stream at a position."""
+        """Return the state of a stream at a position.
+
+        Parameters
+        ----------
+        epoch, position : int
+            Where it stands.
+        **more : int
+            What one of several workers adds.
+        """
         return {
             "kind": _MARK,
             "version": _VERSION,
@@ -78,6 +86,11 @@ class StreamIdentity:
 
     def check(self, state: Any) -> Mapping[str, Any]:
         """Return a state that belongs to this stream.
+
+        Parameters
+        ----------
+        state : object
+            What a user passed.
 
         Raises
         ------

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dreamdb.tracks.addressed import addressed_rows
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
@@ -20,6 +21,7 @@ __all__ = ["NUMPY_KINDS", "gather", "gather_numpy", "increasing", "validity"]
 Positions = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 _NUMBERS = {"int": np.int64, "float": np.float64, "timestamp": np.int64, "anchor": np.uint64}
+_FIXED_KINDS = frozenset({*_NUMBERS, "embedding", "tensor"})
 NUMPY_KINDS = frozenset({*_NUMBERS, "bool", "embedding", "tensor"})
 """Kinds of fields whose values :func:`gather_numpy` returns."""
 
@@ -46,8 +48,12 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     """
     if not len(rows):
         return pa.nulls(0, track.arrow)
-    rows, order = increasing(rows)
     kind = track.ftype.kind
+    if kind in _FIXED_KINDS:
+        direct = _direct(track, rows)
+        if direct is not None:
+            return _without_nulls(track, direct)
+    rows, order = increasing(rows)
     if kind in BLOB_KINDS:
         return _gather_blobs(track, rows, order)
     if kind in _NUMBERS:
@@ -55,6 +61,32 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     if kind in ("embedding", "tensor"):
         return _gather_vectors(track, rows, order)
     return _gather_any(track, rows, order)
+
+
+def _direct(track: Track, rows: Positions) -> npt.NDArray[Any] | None:
+    """Return values by one indexing operation; None when the track does not allow it."""
+    access = track.random_access
+    if access is None:
+        ftype = track.ftype
+        vector = ftype.kind in ("embedding", "tensor")
+        dtype = np.dtype(ftype.dtype or np.float32) if vector else np.dtype(_NUMBERS[ftype.kind])
+        access = addressed_rows(track, dtype, track.arrow.list_size if vector else 0) or False
+        track.random_access = access
+    if access is False:
+        return None
+    out: npt.NDArray[Any] | None = access.take(rows)
+    if out is None:
+        track.random_access = False
+    return out
+
+
+def _without_nulls(track: Track, values: npt.NDArray[Any]) -> pa.Array:
+    if values.ndim == 1:
+        return pa.Array.from_buffers(track.arrow, len(values), [None, pa.py_buffer(values)], 0)
+    child = pa.Array.from_buffers(
+        track.arrow.value_type, values.size, [None, pa.py_buffer(values.reshape(-1))], 0
+    )
+    return pa.Array.from_buffers(track.arrow, len(values), [None], 0, children=[child])
 
 
 def increasing(rows: Positions) -> tuple[Positions, Positions | None]:
@@ -95,6 +127,15 @@ def gather_numpy(
     ftype = track.ftype
     if ftype.kind == "bool":
         return _gather_bools(track, rows, order)
+    if len(rows):
+        asked = rows
+        if order is not None:
+            asked = np.empty_like(rows)
+            asked[order] = rows
+        direct = _direct(track, asked)
+        if direct is not None:
+            shape = ftype.shape if ftype.kind == "tensor" else direct.shape[1:]
+            return direct.reshape(len(rows), *(shape or ())), None
     if ftype.kind in _NUMBERS:
         dtype = np.dtype(_NUMBERS[ftype.kind])
         return _gather_fixed(track, rows, order, dtype)

@@ -52,6 +52,8 @@ class Track:
         self.arrow = arrow_type(ftype)
         self._flat: tuple[Entries, Positions, Positions] | None = None
         self._addresses: list[Address] | None = None
+        # Prepared by `gather` when it is first asked for; False when it cannot be.
+        self.random_access: Any = None
         self._window: tuple[int, int, Entries, Positions, Positions] | None = None
         self._totals: tuple[int, int, int] | None = None
 

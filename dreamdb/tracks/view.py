@@ -6,6 +6,7 @@ Source: design/0001 section 3.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ from dreamdb.errors import (
     FieldNotFoundError,
     FormatError,
     IntegrityError,
+    InvalidInputError,
     nearest_hint,
 )
 from dreamdb.model import ANCHOR, TIMELINE_RUNGS, TOMBSTONE_RUNGS, Content
@@ -160,7 +162,9 @@ class View:
         """
         if fields is None:
             return list(self.content.schema)
-        names = [fields] if isinstance(fields, str) else list(fields)  # type: ignore[call-overload]
+        if not isinstance(fields, (str, Iterable)):
+            raise InvalidInputError(f"fields must be a list of names, not {fields!r}")
+        names = [fields] if isinstance(fields, str) else list(fields)
         for name in names:
             if name not in self.content.schema:
                 raise FieldNotFoundError(

@@ -13,6 +13,8 @@ from dreamdb.write.changes import (
 from dreamdb.write.commit import (
     CommitNote,
     Committed,
+    check_notes,
+    check_text,
     commit,
     create_branch,
     create_ref,
@@ -41,6 +43,8 @@ __all__ = [
     "anchor_array",
     "anchor_of_key",
     "check_anchors",
+    "check_notes",
+    "check_text",
     "commit",
     "create_branch",
     "create_ref",

@@ -15,6 +15,7 @@ from typing import Any, Final
 from dreamdb.errors import (
     AlreadyExistsError,
     ConflictError,
+    InvalidInputError,
     ReadOnlyError,
     RefConflictError,
     StorageError,
@@ -28,9 +29,64 @@ from dreamdb.types import Address
 from dreamdb.write.changes import Change
 from dreamdb.write.stage import Stage
 
-__all__ = ["CommitNote", "Committed", "commit", "create_branch", "stage_root"]
+__all__ = [
+    "CommitNote",
+    "Committed",
+    "check_notes",
+    "check_text",
+    "commit",
+    "create_branch",
+    "stage_root",
+]
 
 MAX_ATTEMPTS: Final = 64
+
+
+def check_text(value: object, what: str) -> str:
+    """Return a text that can be stored.
+
+    Parameters
+    ----------
+    value : object
+        The text.
+    what : str
+        What it is, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        When it is no text, or holds surrogates.
+    """
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{what} must be text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{what} is not Unicode text: {value!r}") from None
+    return value
+
+
+def check_notes(notes: object, what: str) -> dict[str, str]:
+    """Return notes that can be stored: texts by name.
+
+    Parameters
+    ----------
+    notes : object
+        A mapping.
+    what : str
+        What they are, for the message.
+
+    Raises
+    ------
+    InvalidInputError
+        When they are not.
+    """
+    if not isinstance(notes, Mapping):
+        raise InvalidInputError(f"{what} must be a dictionary of texts, not {notes!r}")
+    return {
+        check_text(name, "the name of a note"): check_text(value, f"the note {name!r}")
+        for name, value in notes.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +104,11 @@ class CommitNote:
     author: str
     message: str = ""
     application: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_text(self.author, "the author")
+        check_text(self.message, "the message")
+        check_notes(self.application, "application")
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,12 @@ def anchor_array(values: object, *, what: str = "_anchor", first_row: int = 0) -
         if array.dtype.kind == "M":
             array = array.astype("M8[ns]").view(np.int64)
     else:
-        listed = list(values)  # type: ignore[call-overload]
+        try:
+            listed = list(values)  # type: ignore[call-overload]
+        except TypeError:
+            raise InvalidInputError(
+                f"{what!r} must be a list of integers, not a {type(values).__name__}", field=what
+            ) from None
         for row, value in enumerate(listed):
             if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
                 raise refuse(row, f"{value!r} is not an integer")
@@ -342,7 +347,7 @@ def _from_columns(
     if anchor is not None and anchor not in names:
         raise FieldNotFoundError(
             f"the anchor column {anchor!r} is not in the data",
-            hint=nearest_hint(anchor, names, "columns"),
+            hint=nearest_hint(str(anchor), names, "columns"),
         )
     anchors = None
     columns: dict[str, pa.ChunkedArray] = {}

@@ -256,6 +256,30 @@ CALLS: list[tuple[str, Callable[[vd.Dataset], Any], type[Exception], list[str]]]
     ("snapshot name taken", lambda d: d.snapshot("main"), vd.AlreadyExistsError, ["'main'"]),
     ("snapshot metadata", lambda d: d.snapshot("s1", metadata={"a": 1}), vd.InvalidInputError,
      ["'a'"]),
+    ("message", lambda d: d.append_many([{"i": 1}], message=5), vd.InvalidInputError, ["message"]),
+    ("message that is no Unicode", lambda d: d.append_many([{"i": 1}], message="\ud800"),
+     vd.InvalidInputError, ["message"]),
+    ("message of a transaction", lambda d: d.transaction(message=b"x"), vd.InvalidInputError,
+     ["message"]),
+    ("notes of a transaction", lambda d: d.transaction(application={"a": 5}), vd.InvalidInputError,
+     ["'a'"]),
+    ("reason", lambda d: d.delete([10], reason=5), vd.InvalidInputError, ["reason"]),
+    ("reason of a deleted ref", lambda d: vd.connect(d.backend).delete_ref("main", reason=5),
+     vd.InvalidInputError, ["reason"]),
+    ("metadata that is no Unicode", lambda d: d.set_metadata({"a": "\ud800"}),
+     vd.InvalidInputError, ["'a'"]),
+    ("snapshot message", lambda d: d.snapshot("s1", message=5), vd.InvalidInputError, ["message"]),
+    ("snapshot metadata list", lambda d: d.snapshot("s1", metadata=[1]), vd.InvalidInputError,
+     ["metadata"]),
+    ("create message", lambda d: vd.Dataset.create("n", vd.Schema(), d.backend, message=5),
+     vd.InvalidInputError, ["message"]),
+    ("create metadata", lambda d: vd.Dataset.create("n", vd.Schema(), d.backend, metadata={"a": 1}),
+     vd.InvalidInputError, ["'a'"]),
+    ("anchor column that is a number", lambda d: d.append({"i": [1]}, anchor=5),
+     vd.FieldNotFoundError, ["5"]),
+    ("delete of None", lambda d: d.delete(None), vd.InvalidInputError, ["NoneType"]),
+    ("samples of None", lambda d: d.add_scalar_layer("p", None, "int", None), vd.InvalidInputError,
+     ["'p'"]),
     ("branch name", lambda d: d.branch(""), vd.RefNameError, []),
     ("branch name taken", lambda d: d.branch("main"), vd.AlreadyExistsError, ["'main'"]),
     ("branch of nothing", lambda d: d.branch("n", at="nowhere"), vd.NotFoundError, ["nowhere"]),
@@ -337,6 +361,16 @@ READS: list[tuple[str, Callable[[vd.Dataset], Any], type[Exception], list[str]]]
     ("search text", lambda d: d.search("v", "abc"), vd.InvalidInputError, []),
     ("search k", lambda d: d.search("v", [1, 2, 3], k=0), vd.InvalidInputError, ["k"]),
     ("search metric", lambda d: d.search("v", [1, 2, 3], metric="l1"), vd.InvalidInputError, ["l1"]),
+    ("take of a number", lambda d: d.take(5), vd.InvalidInputError, ["int"]),
+    ("fields that are a number", lambda d: d.scan(5), vd.InvalidInputError, ["5"]),
+    ("splits of a list", lambda d: d.splits([0.5, 0.5]), vd.InvalidInputError, ["0.5"]),
+    ("splits of texts", lambda d: d.splits({"a": "x"}), vd.InvalidInputError, ["x"]),
+    ("query in a number", lambda d: d.query_scalar("i", "in", 5), vd.InvalidInputError, ["'i'"]),
+    ("query of another type", lambda d: d.query_scalar("i", "==", "a"), vd.InvalidInputError, []),
+    ("where_eq", lambda d: list(d.iter_vector("v", [1, 2, 3], where_eq=5)), vd.InvalidInputError,
+     ["where_eq"]),
+    ("shuffle seed", lambda d: d.iter_arrow_batches(shuffle_seed="a"), vd.InvalidInputError, ["'a'"]),
+    ("a backend that is a number", lambda d: vd.connect(5), vd.InvalidInputError, ["int"]),
     ("open_ref", lambda d: vd.Dataset.open_ref("mian", d.backend), vd.RefNotFoundError, ["'mian'"]),
     ("open_at", lambda d: vd.Dataset.open_at({"label": "x"}, d.backend), vd.InvalidInputError,
      ["manifest"]),
@@ -420,6 +454,20 @@ def test_an_iterator_that_fails_makes_nothing_visible() -> None:
     assert ds.count() == 0
     assert ds.append_many([{"i": 1}]) == 1
     assert vd.connect(ds.backend).verify().ok
+
+
+def test_an_anchor_twice_in_different_batches() -> None:
+    ds = make(vd.Schema().add_scalar_int("i"), [{"_anchor": 5, "i": 0}])
+    refs = stored(ds.backend)[0]
+    batches = [{"_anchor": n, "i": n} for n in range(10, 9_000)]
+    for last in (11, 8_999, 5):
+        with pytest.raises(vd.DreamDBError, match="row 8990") as caught:
+            ds.append(iter([*batches, {"_anchor": last, "i": 1}]))
+        assert str(last) in str(caught.value)
+        assert stored(ds.backend)[0] == refs
+    with pytest.raises(vd.DreamDBError, match="row 1"):
+        ds.append(iter([pa.table({"_anchor": [20], "i": [1]})] * 2))
+    assert ds.append(iter(batches)) == 8_990
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,12 @@ def test_query_scalar(holes: vd.Dataset) -> None:
     ]
     assert holes.query_scalar("x", "is null") == [a for a, v in live.items() if v is None]
     assert len(holes.query_scalar("x", "is not null")) == sum(v is not None for v in live.values())
+    times = make(
+        vd.Schema().add_scalar_timestamp("t"), [{"_anchor": i, "t": i * 10} for i in range(9)]
+    )
+    for moment in (np.datetime64(50, "ns"), times[5]["t"]):
+        assert times.query_scalar("t", ">", moment) == [6, 7, 8]
+        assert times.query_scalar("t", "in", [moment]) == [5]
     assert holes.query_scalar("c", "=", "class 3") == [a for a in live if a // 3 % 4 == 3]
 
 
@@ -262,6 +268,7 @@ def test_distinct_values(holes: vd.Dataset) -> None:
     assert found[:3] == [0.0, 1.0, 2.0]
     assert [f != f for f in found] == [False] * 3 + [True]
     assert ds.distinct_values("b") == [False, True]
+    assert len(ds.query_scalar("f", "in", [0.0])) == 1
 
 
 def test_stats(holes: vd.Dataset) -> None:
@@ -330,3 +337,39 @@ def test_reading_nothing() -> None:
     assert ds[:].num_rows == 0
     with pytest.raises(IndexError):
         ds[0]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1_000])
+def test_null_vectors_in_batches_of_any_size(size: int) -> None:
+    generator = np.random.default_rng(4)
+    values = [
+        None if generator.random() < 0.3 else generator.normal(size=3).astype(np.float32)
+        for _ in range(600)
+    ]
+    tensors = [None if v is None else v.reshape(3, 1) for v in values]
+    schema = (
+        vd.Schema().add_embedding("v", 3, rows_per_fragment=64).add_tensor("m", "float32", (3, 1))
+    )
+    ds = make(
+        schema,
+        [
+            {"_anchor": i, "v": v, "m": m}
+            for i, (v, m) in enumerate(zip(values, tensors, strict=True))
+        ],
+    )
+    dead = set(range(0, 600, 11))
+    ds.delete(sorted(dead))
+    left_over = [None if v is None else v.tolist() for i, v in enumerate(values) if i not in dead]
+    for options in ({}, {"where": "_anchor >= 0"}):
+        got = []
+        for batch in ds.iter_arrow_batches(size, **options):
+            assert batch["v"].offset == 0
+            assert len(batch["v"].values) == batch.num_rows * 3
+            got += batch["v"].to_pylist()
+        assert got == left_over
+    shuffled = {}
+    for batch in ds.iter_arrow_batches(size, shuffle_seed=2):
+        shuffled |= dict(zip(batch["_anchor"].to_pylist(), batch["v"].to_pylist(), strict=True))
+        assert len(batch["v"].values) == batch.num_rows * 3
+    assert [shuffled[a] for a in sorted(shuffled)] == left_over
+    assert [None if r["m"] is None else r["m"][:, 0].tolist() for r in ds] == left_over

@@ -60,7 +60,7 @@ def test_every_kind_with_edits_at_small_rungs(tmp_path: Path, rungs: tuple[int, 
     dice = random.Random(rungs[0])
     names = tuple(TYPES)
     ds = vd.Dataset.create("all", schema_at(rungs), backend=tmp_path)
-    rows = rows_of(anchors_between(1_000, 260, 1), names, 2)
+    rows = rows_of(anchors_between(1_000, 260 if rungs[0] else 90, 1), names, 2)
     append(ds, rows)
     for _ in range(2):
         edit(ds, rows, dice, names)
@@ -103,8 +103,8 @@ def test_branches_layers_and_snapshots(tmp_path: Path) -> None:
 
 def test_trees_of_several_levels(tmp_path: Path) -> None:
     names = ("count", "name")
-    ds = vd.Dataset.create("deep", schema_at((1, 0), *names), backend=tmp_path)
-    rows = rows_of(anchors_between(50, 21_000, 11), names, 12)
+    ds = vd.Dataset.create("deep", schema_at((2, 1), *names), backend=tmp_path)
+    rows = rows_of(anchors_between(50, 24_000, 11), names, 12)
     append(ds, rows)
     edit(ds, rows, random.Random(13), names)
     check_ref(tmp_path, "deep", rows)

@@ -32,10 +32,9 @@ def entries_of(count: int, stats: int, seed: int = 0) -> Entries:
         if at % 5 == 4:
             out["address"][at], out["nulls"][at] = np.void(bytes(33)), out["rows"][at]
             out["nbytes"][at] = 0
-    if stats == 3:
-        out["low"], out["high"] = b"a", b"z" * 16
-    elif stats:
-        out["low"], out["high"] = -3, 9
+    for name, bound in (("low", -3), ("high", 9)) if stats else ():
+        out[name] = str(bound).encode() if stats == 3 else bound
+        out[name][4::5] = 0 if stats < 3 else b""
     return out
 
 
@@ -85,6 +84,13 @@ def broken(column: str, at: int, value: object, *, level: int = 1) -> bytes:
     return Node(level, 1, entries).encode()
 
 
+def all_null(column: str, value: object) -> Entries:
+    entries = entries_of(5, 1)
+    assert bytes(entries["address"][4]) == bytes(33)
+    entries[column][4] = value
+    return entries
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -103,6 +109,10 @@ def broken(column: str, at: int, value: object, *, level: int = 1) -> bytes:
         broken("rung", 0, 254),
         broken("rung", 0, 1, level=2),
         broken("address", 0, np.void(bytes(33))),
+        Node(1, 1, all_null("nbytes", 1)).encode(),
+        Node(1, 1, all_null("high", 1)).encode(),
+        Node(1, 1, all_null("nulls", 0)).encode(),
+        Node(1, 1, all_null("address", np.void(bytes(32) + b"\1"))).encode(),
         broken("address", 0, np.void(b"\x1d" + bytes(32))),
         broken("address", 0, np.void(bytes(33)), level=2),
     ],

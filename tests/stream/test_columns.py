@@ -170,15 +170,18 @@ def test_batches_before_a_failing_one_come_first() -> None:
     # Record 1 lacks its label: with batches of one, exactly one batch is good.
     shares = [(i, i + 1) for i in range(210)]
     found: list[int] = []
-    with pytest.raises(InvalidInputError):
+
+    def read(shares: list[tuple[int, int]]) -> None:
+        found.clear()
         for block in step_batches(reader, order, shares):
-            found += [int(batch["_anchor"][0]) for batch in block]
+            found.extend(int(batch["_anchor"][0]) for batch in block)
+
+    with pytest.raises(InvalidInputError):
+        read(shares)
     assert found == [HOLED_RECORDS[0]["_anchor"]]
     # From behind it, blocks are larger than one batch when the next gap comes.
-    found = []
     with pytest.raises(InvalidInputError):
-        for block in step_batches(reader, order, shares[2:]):
-            found += [int(batch["_anchor"][0]) for batch in block]
+        read(shares[2:])
     assert found == [row["_anchor"] for row in HOLED_RECORDS[2:12]]
 
 

@@ -16,7 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 import dreamdb as vd
 from dreamdb.errors import InvalidInputError, StateError
 from dreamdb.torch import DreamDBDataset
-from tests.torch.data import FIELDS, flat, labels, loader, make
+from tests.torch.data import FIELDS, flat, labels, loader, make, raised
 
 NUMBERS = itertools.count()
 pytestmark = [
@@ -231,6 +231,22 @@ def test_torchdata_goes_on_to_the_next_epoch(ds: vd.Dataset, workers: int) -> No
     assert labels(resumed) == whole(ds, 2)
 
 
+def test_only_the_loader_knows_a_pass_that_it_restored(ds: vd.Dataset) -> None:
+    batches = StatefulDataLoader(shuffled(ds), batch_size=None, num_workers=2)
+    iterator = iter(batches)
+    labels(itertools.islice(iterator, 5))
+    state = batches.state_dict()
+    train = shuffled(ds)
+    resumed = StatefulDataLoader(train, batch_size=None, num_workers=2)
+    resumed.load_state_dict(state)
+    iterator = iter(resumed)
+    next(iterator)
+    for step in (None, 1):
+        error = raised(lambda step=step: train.state_dict(step=step))  # type: ignore[misc]
+        assert isinstance(error, StateError)
+        assert "only it can tell" in str(error)
+
+
 def test_torchdata_with_rare_snapshots(ds: vd.Dataset) -> None:
     batches = StatefulDataLoader(
         shuffled(ds), batch_size=None, num_workers=2, snapshot_every_n_steps=4
@@ -320,12 +336,12 @@ def test_only_the_loop_knows_how_far_it_is(ds: vd.Dataset) -> None:
     train = shuffled(ds)
     iterator = iter(loader(train, 2))
     next(iterator)
-    with pytest.raises(StateError, match="your loop") as caught:
-        train.state_dict()
-    assert "step=" in (caught.value.hint or "")
+    error = raised(train.state_dict)
+    assert isinstance(error, StateError)
+    assert "your loop" in str(error)
+    assert "step=" in (error.hint or "")
     assert train.state_dict(step=1)["position"] == 16
-    with pytest.raises(InvalidInputError, match="14 steps"):
-        train.state_dict(step=14)
+    assert isinstance(raised(lambda: train.state_dict(step=14)), InvalidInputError)
 
 
 @settings(max_examples=15)
