@@ -116,6 +116,11 @@ class ObjectCache:
             return replace(self._counters)
 
     @property
+    def max_mapped(self) -> int:
+        """How many objects may be mapped at a time."""
+        return min(self._max_objects, self._max_mapped)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of payloads held in memory."""
         return self._nbytes

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dreamdb.errors import (
     FormatError,
+    IntegrityError,
     InternalError,
     InvalidInputError,
     ObjectMissingError,
@@ -26,6 +27,7 @@ from dreamdb.errors import (
 from dreamdb.objects import (
     ENVELOPE_SIZE,
     Envelope,
+    OpenedObject,
     SealedObject,
     from_text,
     object_key,
@@ -179,11 +181,21 @@ class LocalObjects:
             yield
 
     def _has(self, sealed: SealedObject, path: str) -> bool:
-        """Return whether the store holds this object whole; a truncated file is not it."""
+        """Return whether the store holds this object whole.
+
+        A truncated file is not it, nor, where looking costs little, a damaged one: a commit must
+        not rest on an object that cannot be read.
+        """
         try:
             size = os.stat(path).st_size
         except FileNotFoundError:
             return False
+        if size <= MAP_THRESHOLD:
+            try:
+                OpenedObject(sealed.address, self.open(sealed.address), None)
+            except (IntegrityError, ObjectMissingError):
+                return False
+            return True
         if size == sealed.nbytes:
             return True
         # Another zstd may have stored it with another length: ask its own envelope.

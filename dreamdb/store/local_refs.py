@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from dreamdb.errors import DreamDBError, FormatError, StorageError
+from dreamdb.errors import DreamDBError, FormatError, IntegrityError, StorageError
 from dreamdb.objects import decode_ref_key, encode_ref_key
 from dreamdb.store.local_files import Disk, disk_error, ensure_directory
 from dreamdb.store.local_locks import FileLocks
@@ -64,11 +64,21 @@ class LocalRefs:
             return None
 
     def list(self) -> Iterator[tuple[str, Address]]:
-        """Yield every ref and its value, sorted by name; foreign files are passed over."""
+        """Yield every ref and its value, sorted by name; foreign files are passed over.
+
+        A damaged ref is reported once all others have been yielded.
+        """
+        damage: IntegrityError | None = None
         for name, key in _names(self._refs):
-            address = self._read_key(key, name)
+            try:
+                address = self._read_key(key, name)
+            except IntegrityError as error:
+                damage = damage or error
+                continue
             if address is not None:
                 yield name, address
+        if damage is not None:
+            raise damage
 
     def append_log(self, name: str, entry: LogEntry) -> None:
         """Add one durable line to a ref's log."""

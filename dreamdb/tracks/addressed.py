@@ -1,13 +1,16 @@
-"""All fragments of a fixed-width track as one strided view, for random access.
+"""All fragments of a track as one array, for random access.
 
 Source: design/0003 section 6.  Fragments lie anywhere in this process's memory, mapped or
 decoded.  A numpy view over the whole address space, with one item as its stride, reaches each of
 their rows by a number: then gathering rows of many fragments is one indexing operation, as fast as
-on a single array, where visiting the fragments one by one costs several times as much.
+on a single array, where visiting the fragments one by one costs several times as much.  Bytes of
+varying length are sliced from a view of the same memory.
 """
 
 from __future__ import annotations
 
+import ctypes
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -16,14 +19,13 @@ import numpy.typing as npt
 from dreamdb.tracks.source import Fragment
 from dreamdb.tracks.track import Track
 
-__all__ = ["AddressedRows", "addressed_rows"]
+__all__ = ["AddressedBlobs", "AddressedRows", "addressed_blobs", "addressed_rows"]
 
 Positions = npt.NDArray[np.int64]
 
 _BASE: Final = 64
 _SPACE: Final = 1 << 47
 _LARGEST: Final = 1 << 62
-_MAX_FRAGMENTS: Final = 256
 _MAX_NUMBERS: Final = 1 << 22
 _MOST: Final = 4
 
@@ -50,57 +52,29 @@ def _view(dtype: np.dtype[Any], size: int) -> npt.NDArray[Any]:
     return np.asarray(_Memory(interface))
 
 
-class AddressedRows:
-    """Random access to the rows of a fixed-width track without nulls.
+class _Opened:
+    """Fragments of a track that are open, where their values begin, and what is verified.
 
     Parameters
     ----------
     track : Track
         Its fragments stay open as long as this object lives.
-    dtype : numpy dtype
-        Of one element.
-    size : int
-        Elements per row; 0 for plain numbers.
     """
 
-    def __init__(self, track: Track, dtype: np.dtype[Any], size: int) -> None:
+    def __init__(self, track: Track) -> None:
         self._track = track
-        self._dtype = dtype
-        self._size = size
         self._starts, self._ends = track.flat()[1:]
         count = len(self._ends)
         self._first = np.full(count, -1, np.int64)
         self._lazy = np.zeros(count, np.bool_)
         self._touched = np.zeros(count, np.int64)
         self._held: list[Fragment | None] = [None] * count
-        self._view = _view(dtype, size)
 
     def _open(self, index: int) -> None:
-        fragment = self._track.fragment_at(index)
-        assert fragment is not None  # a track without nulls has no all-null chunks
-        array = fragment.array
-        buffer = (array.values if self._size else array).buffers()[1]
-        address = buffer.address + array.offset * self._dtype.itemsize * max(1, self._size)
-        item, rest = divmod(address - _BASE, self._dtype.itemsize)
-        if rest or not 0 <= item < len(self._view) - len(array) * max(1, self._size):
-            raise OverflowError
-        self._held[index] = fragment
-        self._lazy[index] = fragment.lazy
-        self._first[index] = item
+        raise AssertionError("each kind of values opens its own fragments")
 
-    def take(self, rows: Positions) -> npt.NDArray[Any] | None:
-        """Return the values at some rows, in their order.
-
-        Parameters
-        ----------
-        rows : ndarray of int64
-            Rows of the timeline, in any order; each must be in the track.
-
-        Returns
-        -------
-        ndarray, shape (n,) or (n, size), or None
-            A copy.  None when a fragment lies where this view cannot reach.
-        """
+    def _locate(self, rows: Positions) -> tuple[Positions, Positions, Positions] | None:
+        """Return fragment, row inside it and first item for each row; None when out of reach."""
         which = self._ends.searchsorted(rows, "right")
         first = self._first[which]
         if int(first.min()) < 0:
@@ -113,11 +87,14 @@ class AddressedRows:
         inside = rows - self._starts[which]
         if self._lazy.any():
             self._verify(which, inside)
-        if self._size:
-            inside *= self._size
-        inside += first
-        out: npt.NDArray[Any] = self._view[inside]
-        return out
+        return which, inside, first
+
+    def _hold(self, index: int) -> Fragment:
+        fragment = self._track.fragment_at(index)
+        assert fragment is not None  # a track without nulls has no all-null chunks
+        self._held[index] = fragment
+        self._lazy[index] = fragment.lazy
+        return fragment
 
     def _verify(self, which: Positions, inside: Positions) -> None:
         touched = self._lazy[which]
@@ -136,6 +113,119 @@ class AddressedRows:
             self._lazy[index] = fragment.lazy
 
 
+class AddressedRows(_Opened):
+    """Random access to the rows of a fixed-width track without nulls.
+
+    Parameters
+    ----------
+    track : Track
+        Its fragments stay open as long as this object lives.
+    dtype : numpy dtype
+        Of one element.
+    size : int
+        Elements per row; 0 for plain numbers.
+    """
+
+    def __init__(self, track: Track, dtype: np.dtype[Any], size: int) -> None:
+        super().__init__(track)
+        self._dtype = dtype
+        self._size = size
+        self._view = _view(dtype, size)
+
+    def _open(self, index: int) -> None:
+        array = self._hold(index).array
+        buffer = (array.values if self._size else array).buffers()[1]
+        address = buffer.address + array.offset * self._dtype.itemsize * max(1, self._size)
+        item, rest = divmod(address - _BASE, self._dtype.itemsize)
+        if rest or not 0 <= item < len(self._view) - len(array) * max(1, self._size):
+            raise OverflowError
+        self._first[index] = item
+
+    def take(self, rows: Positions) -> npt.NDArray[Any] | None:
+        """Return the values at some rows, in their order.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Rows of the timeline, in any order; each must be in the track.
+
+        Returns
+        -------
+        ndarray, shape (n,) or (n, size), or None
+            A copy.  None when a fragment lies where this view cannot reach.
+        """
+        found = self._locate(rows)
+        if found is None:
+            return None
+        _, inside, first = found
+        if self._size:
+            inside *= self._size
+        inside += first
+        out: npt.NDArray[Any] = self._view[inside]
+        return out
+
+
+@cache
+def _memory() -> memoryview:
+    """Return this process's memory as bytes; nothing is touched before it is sliced."""
+    everything = (ctypes.c_ubyte * (_SPACE - 1)).from_address(0)
+    return memoryview(everything).cast("B").toreadonly()
+
+
+class AddressedBlobs(_Opened):
+    """Random access to the values of a track of bytes without nulls.
+
+    Parameters
+    ----------
+    track : Track
+        Its fragments stay open as long as this object lives.
+    """
+
+    def __init__(self, track: Track) -> None:
+        super().__init__(track)
+        # The offsets of fragment i begin at its first row plus i: each has one more than rows.
+        self._offsets = np.zeros(track.rows + len(self._ends), np.int32)
+
+    def _open(self, index: int) -> None:
+        fragment = self._hold(index)
+        offsets = fragment.decoded.offsets
+        assert offsets is not None
+        start = int(self._starts[index]) + index
+        self._offsets[start : start + len(offsets)] = offsets
+        buffer = fragment.array.buffers()[2]
+        address = 0 if buffer is None else buffer.address
+        if not 0 <= address < _SPACE - (1 << 31):
+            raise OverflowError
+        self._first[index] = address
+
+    def take(self, rows: Positions) -> tuple[list[memoryview], Positions] | None:
+        """Return the values at some rows, in their order, and their lengths.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Rows of the timeline, in any order; each must be in the track.
+
+        Returns
+        -------
+        pieces : list of memoryview
+            Valid as long as this object lives.
+        lengths : ndarray of int64
+            Bytes of each.
+        """
+        found = self._locate(rows)
+        if found is None:
+            return None
+        which, _, first = found
+        slot = rows + which
+        low, high = self._offsets[slot], self._offsets[slot + 1]
+        begin = (first + low).tolist()
+        end = (first + high).tolist()
+        memory = _memory()
+        pieces = [memory[a:b] for a, b in zip(begin, end, strict=True)]
+        return pieces, (high - low).astype(np.int64)
+
+
 def addressed_rows(track: Track, dtype: np.dtype[Any], size: int) -> AddressedRows | None:
     """Return random access to a track, or None when it has nulls or is too large for it.
 
@@ -148,9 +238,27 @@ def addressed_rows(track: Track, dtype: np.dtype[Any], size: int) -> AddressedRo
     size : int
         Elements per row; 0 for plain numbers, whose decoded values stay in memory.
     """
-    entries = track.flat()[0]
-    if track.nulls or not len(entries) or len(entries) > _MAX_FRAGMENTS:
+    if not _small_enough(track):
         return None
     if (not size and track.rows > _MAX_NUMBERS) or size * dtype.itemsize > 1 << 15:
         return None
     return AddressedRows(track, dtype, size)
+
+
+def addressed_blobs(track: Track) -> AddressedBlobs | None:
+    """Return random access to a track of bytes, or None when it has nulls or is too large.
+
+    Parameters
+    ----------
+    track : Track
+        Of media or bytes.
+    """
+    if not _small_enough(track) or track.rows > _MAX_NUMBERS:
+        return None
+    return AddressedBlobs(track)
+
+
+def _small_enough(track: Track) -> bool:
+    """Tell whether all fragments may stay open: each keeps a map, before 3.13 a descriptor too."""
+    count = len(track.flat()[0])
+    return not track.nulls and 0 < count <= track.source.cache.max_mapped // 2

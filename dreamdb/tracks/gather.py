@@ -6,13 +6,20 @@ fragments' buffers with numpy; Arrow's own take over chunked arrays is far slowe
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.tracks.addressed import addressed_rows
+from dreamdb.codecs import numbers_array
+from dreamdb.tracks.addressed import (
+    AddressedBlobs,
+    AddressedRows,
+    addressed_blobs,
+    addressed_rows,
+)
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
@@ -21,7 +28,8 @@ __all__ = ["NUMPY_KINDS", "gather", "gather_numpy", "increasing", "validity"]
 Positions = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 _NUMBERS = {"int": np.int64, "float": np.float64, "timestamp": np.int64, "anchor": np.uint64}
-_FIXED_KINDS = frozenset({*_NUMBERS, "embedding", "tensor"})
+_SMALL_NBYTES: Final = 8 << 20
+_SMALL_ROWS: Final = 1 << 20
 NUMPY_KINDS = frozenset({*_NUMBERS, "bool", "embedding", "tensor"})
 """Kinds of fields whose values :func:`gather_numpy` returns."""
 
@@ -49,10 +57,9 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     if not len(rows):
         return pa.nulls(0, track.arrow)
     kind = track.ftype.kind
-    if kind in _FIXED_KINDS:
-        direct = _direct(track, rows)
-        if direct is not None:
-            return _without_nulls(track, direct)
+    direct = _direct(track, rows)
+    if direct is not None:
+        return direct
     rows, order = increasing(rows)
     if kind in BLOB_KINDS:
         return _gather_blobs(track, rows, order)
@@ -63,30 +70,46 @@ def gather(track: Track, rows: Positions) -> pa.Array:
     return _gather_any(track, rows, order)
 
 
-def _direct(track: Track, rows: Positions) -> npt.NDArray[Any] | None:
-    """Return values by one indexing operation; None when the track does not allow it."""
+def _access(track: Track) -> AddressedRows | AddressedBlobs | pa.Array | bool:
+    """Return what gives random access to a track as a whole; False when nothing does."""
     access = track.random_access
     if access is None:
         ftype = track.ftype
-        vector = ftype.kind in ("embedding", "tensor")
-        dtype = np.dtype(ftype.dtype or np.float32) if vector else np.dtype(_NUMBERS[ftype.kind])
-        access = addressed_rows(track, dtype, track.arrow.list_size if vector else 0) or False
-        track.random_access = access
-    if access is False:
+        if ftype.kind in BLOB_KINDS:
+            access = addressed_blobs(track)
+        elif ftype.kind in ("embedding", "tensor"):
+            dtype = np.dtype(ftype.dtype or np.float32)
+            access = addressed_rows(track, dtype, track.arrow.list_size)
+        elif ftype.kind in _NUMBERS:
+            access = addressed_rows(track, np.dtype(_NUMBERS[ftype.kind]), 0)
+        elif track.nbytes <= _SMALL_NBYTES and track.rows <= _SMALL_ROWS:
+            access = pa.concat_arrays(track.chunks(0, track.rows))
+        track.random_access = access = False if access is None else access
+    return access
+
+
+def _direct(track: Track, rows: Positions) -> pa.Array | None:
+    """Return values by one indexing operation; None when the track does not allow it."""
+    access = _access(track)
+    if isinstance(access, pa.Array):
+        return access.take(numbers_array(rows))
+    if isinstance(access, AddressedBlobs):
+        found = access.take(rows)
+        return None if found is None else _joined(*found, None)
+    values = _direct_numpy(track, rows)
+    if values is None:
         return None
-    out: npt.NDArray[Any] | None = access.take(rows)
-    if out is None:
-        track.random_access = False
-    return out
-
-
-def _without_nulls(track: Track, values: npt.NDArray[Any]) -> pa.Array:
     if values.ndim == 1:
         return pa.Array.from_buffers(track.arrow, len(values), [None, pa.py_buffer(values)], 0)
     child = pa.Array.from_buffers(
         track.arrow.value_type, values.size, [None, pa.py_buffer(values.reshape(-1))], 0
     )
     return pa.Array.from_buffers(track.arrow, len(values), [None], 0, children=[child])
+
+
+def _direct_numpy(track: Track, rows: Positions) -> npt.NDArray[Any] | None:
+    access = _access(track)
+    return access.take(rows) if isinstance(access, AddressedRows) else None
 
 
 def increasing(rows: Positions) -> tuple[Positions, Positions | None]:
@@ -132,7 +155,7 @@ def gather_numpy(
         if order is not None:
             asked = np.empty_like(rows)
             asked[order] = rows
-        direct = _direct(track, asked)
+        direct = _direct_numpy(track, asked)
         if direct is not None:
             shape = ftype.shape if ftype.kind == "tensor" else direct.shape[1:]
             return direct.reshape(len(rows), *(shape or ())), None
@@ -257,6 +280,14 @@ def _gather_blobs(track: Track, rows: Positions, order: Positions | None) -> pa.
         if array.null_count:
             valid = np.ones(count, np.bool_) if valid is None else valid
             valid[where] = validity(array)[inside]
+    return _joined(pieces, lengths, valid)
+
+
+def _joined(
+    pieces: Sequence[memoryview | bytes], lengths: Positions, valid: Bools | None
+) -> pa.Array:
+    """Return values of varying length as one array."""
+    count = len(pieces)
     bitmap, nulls = _mask_buffer(valid)
     offsets_out = np.zeros(count + 1, np.int64)
     np.cumsum(lengths, out=offsets_out[1:])
