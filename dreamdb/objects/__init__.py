@@ -1,6 +1,7 @@
 """Addresses, envelopes and canonical encodings: how bytes get their names and keep them."""
 
 from dreamdb.objects.address import (
+    FOLDERS,
     HASH_SIZE,
     PAGE_SIZE,
     Kind,
@@ -16,6 +17,7 @@ from dreamdb.objects.opened import OpenedObject
 
 __all__ = [
     "ENVELOPE_SIZE",
+    "FOLDERS",
     "HASH_SIZE",
     "PAGE_SIZE",
     "Compression",

@@ -19,6 +19,7 @@ from dreamdb.errors import FormatError, InvalidInputError
 from dreamdb.types import ADDRESS_SIZE, Address, Bytes
 
 __all__ = [
+    "FOLDERS",
     "PAGE_SIZE",
     "Kind",
     "address_of",
@@ -33,7 +34,8 @@ __all__ = [
 PAGE_SIZE: Final = 16_384
 HASH_SIZE: Final = 32
 CODE: Final = b"\x1e"
-TEXT_LENGTH: Final = 53
+FOLDERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+"""The folders below ``objects/``: every third character that an address's text can have."""
 _TEXT = re.compile(r"[a-z2-7]{53}\Z")
 
 
@@ -141,8 +143,8 @@ def from_text(text: str) -> Address:
 
 
 def object_key(address: Address) -> str:
-    """Return where an object lies below a space's root: ``objects/<2>/<53>``."""
+    """Return where an object lies below a space's root: ``objects/<1>/<53>``."""
     if len(address) != ADDRESS_SIZE or address[:1] != CODE:
         raise FormatError(f"{address!r} is not an address")
     text = to_text(address)
-    return f"objects/{text[2:4]}/{text}"
+    return f"objects/{text[2]}/{text}"

@@ -207,7 +207,7 @@ class FsspecObjects:
                 address = from_text(name)
             except InvalidInputError:
                 continue
-            if name[2:4] == shard:
+            if name[2] == shard:
                 yield address, size
 
     def delete(self, address: Address) -> None:

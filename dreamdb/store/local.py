@@ -3,7 +3,7 @@
 Source: design/0001 section 2, design/0006 section 1.  Layout::
 
     space.json           what the space is
-    objects/<2>/<53>     immutable objects, mode 0444
+    objects/<1>/<53>     immutable objects, mode 0444
     refs/<key>           33 bytes each
     logs/<key>           reflog, one JSON line per move
     locks/<key>          empty files to lock; ``.space`` stands for the whole space
@@ -12,11 +12,13 @@ Source: design/0001 section 2, design/0006 section 1.  Layout::
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
 
 from dreamdb.errors import InvalidInputError
+from dreamdb.objects import FOLDERS
 from dreamdb.store.local_files import Disk, disk_error, ensure_directory
 from dreamdb.store.local_locks import FileLocks
 from dreamdb.store.local_objects import SPACE_LOCK, LocalObjects
@@ -91,6 +93,11 @@ class LocalBackend:
         try:
             for folder in _FOLDERS:
                 ensure_directory(self._disk.path(folder))
+            for shard in FOLDERS:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._disk.path("objects", shard))
+            # Before the space is there: no commit ever makes a folder, nor syncs this one.
+            self._disk.sync_directory(self._disk.path("objects"))
             # Creators take turns; a reader sees the document whole or not at all.
             with self._locks.exclusive(SPACE_LOCK, what=f"the space {root}"):
                 if os.path.lexists(self._disk.path(_SPACE)):

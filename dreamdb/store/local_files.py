@@ -38,6 +38,8 @@ _TRANSIENT = _OUT_OF_DESCRIPTORS | {errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR}
 # Linux writes at most 2 GiB - 4 KiB at once.
 _MAX_PIECES = 1024
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+# One synchronous write instead of a write and a sync.  macOS needs its own way of syncing.
+_DSYNC = getattr(os, "O_DSYNC", 0) if sys.platform == "linux" else 0
 _BINARY = getattr(os, "O_BINARY", 0)
 _COUNTER = itertools.count()
 
@@ -225,9 +227,12 @@ class Disk:
         """Return a path below the root."""
         return os.path.join(self.root, *names)
 
-    def write(self, parts: Sequence[Bytes], *, mode: int = 0o444) -> Temporary:
-        """Write a new temporary; its bytes are not durable yet."""
-        temporary = self._create(mode)
+    def write(
+        self, parts: Sequence[Bytes], *, mode: int = 0o444, synchronous: bool = False
+    ) -> Temporary:
+        """Write a new temporary; its bytes are durable only when it was written synchronously."""
+        temporary = self._create(mode, _DSYNC if synchronous else 0)
+        temporary.synced = bool(synchronous and _DSYNC)
         try:
             _write_all(temporary.descriptor, parts)
         except BaseException:
@@ -235,8 +240,8 @@ class Disk:
             raise
         return temporary
 
-    def _create(self, mode: int) -> Temporary:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC | _BINARY
+    def _create(self, mode: int, extra: int = 0) -> Temporary:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC | _BINARY | extra
         name = f"{os.getpid()}-{next(_COUNTER)}-{secrets.token_hex(8)}"
         path = os.path.join(self.temporaries, name)
         try:
@@ -274,9 +279,10 @@ class Disk:
 
     def publish(self, parts: Sequence[Bytes], directory: str, name: str) -> None:
         """Write one small file durably: temporary, sync, rename, sync of the directory."""
-        temporary = self.write(parts, mode=0o644)
+        temporary = self.write(parts, mode=0o644, synchronous=True)
         try:
-            self.sync(temporary)
+            if not temporary.synced:
+                self.sync(temporary)
             try:
                 self.rename(temporary, os.path.join(directory, name))
             except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Objects as read-only files: ``objects/<2>/<53>``, written durably and mapped for reading.
+"""Objects as read-only files: ``objects/<1>/<53>``, written durably and mapped for reading.
 
 Source: design/0002 sections 1 and 2 (keys), design/0006 section 1 (write order).
 """
@@ -76,8 +76,6 @@ class LocalObjects:
         self._locks = locks
         self._root = disk.path("objects")
         self._prefix = disk.root + os.sep
-        # Folders whose own name is durable.  None until the first upload has looked.
-        self._durable_shards: set[str] | None = None
 
     def upload(self) -> LocalUpload:
         """Begin an upload."""
@@ -206,27 +204,12 @@ class LocalObjects:
             return False
         return True
 
-    def _ensure_shard(self, shard: str) -> bool:
-        """Make a folder on first use; return whether ``objects/`` must be synced for it."""
-        known = self._durable_shards
-        if known is not None and shard in known:
-            return False
-        path = os.path.join(self._root, shard)
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            ensure_directory(self._root)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path)
-        return True
-
-    def _sync_shard_names(self) -> None:
-        """Make the names of all folders durable that exist now, whoever made them."""
-        existing = {entry.name for entry in _entries(self._root)}
+    def _restore_folder(self, path: str) -> None:
+        """Make a folder again that a copied space lacks, durably: tools may drop empty ones."""
+        ensure_directory(self._root)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path))
         self._disk.sync_directory(self._root)
-        self._durable_shards = (self._durable_shards or set()) | existing
 
 
 @dataclass(slots=True)
@@ -255,7 +238,6 @@ class LocalUpload:
         # Taken before the other lock: no descriptor is closed while a thread syncs it.
         self._sync_lock = threading.Lock()
         self._touched: set[str] = set()
-        self._shard_names_changed = False
         self._state = "open"
 
     def put(self, sealed: SealedObject) -> bool:
@@ -277,7 +259,7 @@ class LocalUpload:
             # Also for an object that is there: its writer may not have synced the name yet.
             self._touched.add(shard)
         try:
-            return self._store(sealed, shard, path)
+            return self._store(sealed, path)
         except OSError as error:
             self._fail()
             raise disk_error(
@@ -296,8 +278,6 @@ class LocalUpload:
             count = len(self._pending)
             try:
                 self._place()
-                if self._shard_names_changed:
-                    self._objects._sync_shard_names()
                 for shard in sorted(self._touched):
                     self._disk.sync_directory(self._disk.path("objects", shard))
             except OSError as error:
@@ -316,12 +296,8 @@ class LocalUpload:
             if self._state == "open":
                 self._drop("aborted")
 
-    def _store(self, sealed: SealedObject, shard: str, path: str) -> bool:
-        changed = self._objects._ensure_shard(shard)
+    def _store(self, sealed: SealedObject, path: str) -> bool:
         if self._objects._has(sealed, path):
-            if changed:
-                with self._lock:
-                    self._shard_names_changed = True
             return False
         temporary = self._write(sealed)
         behind: Temporary | None = None
@@ -330,7 +306,6 @@ class LocalUpload:
                 self._disk.start_writeback(temporary)
             with self._lock:
                 self._check_open()
-                self._shard_names_changed |= changed
                 self._pending.append(_Pending(sealed.address, temporary, path))
                 if sealed.nbytes > _LARGE:
                     self._lagging.append(temporary)
@@ -373,7 +348,11 @@ class LocalUpload:
         placed = 0
         try:
             for entry in self._pending:
-                self._disk.rename(entry.temporary, entry.path)
+                try:
+                    self._disk.rename(entry.temporary, entry.path)
+                except FileNotFoundError:
+                    self._objects._restore_folder(entry.path)
+                    self._disk.rename(entry.temporary, entry.path)
                 placed += 1
         finally:
             del self._pending[:placed]
@@ -425,7 +404,7 @@ def _as_object(entry: os.DirEntry[str]) -> tuple[Address, int] | None:
         address = from_text(entry.name)
         if not entry.is_file(follow_symlinks=False):
             return None
-        if os.path.basename(os.path.dirname(entry.path)) != entry.name[2:4]:
+        if os.path.basename(os.path.dirname(entry.path)) != entry.name[2]:
             return None  # In the wrong folder: no reader would find it.
         return address, entry.stat(follow_symlinks=False).st_size
     except (InvalidInputError, FileNotFoundError):

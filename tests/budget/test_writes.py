@@ -64,7 +64,6 @@ def test_snapshot_and_branch_cost_the_same_at_any_size(
     assert sum(made.values()) <= 64
 
 
-@pytest.mark.xfail(reason="the tag and the ref are two files in two directories: 4 or 5 fsyncs")
 def test_a_snapshot_takes_three_fsyncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ds = vd.Dataset.create("main", vd.Schema().add_scalar_int("x"), tmp_path / "space")
     syncs = Syncs(monkeypatch)

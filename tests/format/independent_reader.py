@@ -148,12 +148,12 @@ class IndependentReader:
     def kind(self, address: bytes) -> str:
         """Return what an object is."""
         text = text_of(address)
-        return KINDS[(self.root / "objects" / text[2:4] / text).read_bytes()[10]]
+        return KINDS[(self.root / "objects" / text[2] / text).read_bytes()[10]]
 
     def payload(self, address: bytes, kind: str) -> bytes:
         """Return an object's payload, its address checked."""
         text = text_of(address)
-        raw = (self.root / "objects" / text[2:4] / text).read_bytes()
+        raw = (self.root / "objects" / text[2] / text).read_bytes()
         magic, version, code, codec, zero, length, stored = struct.unpack_from("<8sHBBIQQ", raw)
         assert (magic, version, zero, raw[40:64]) == (b"DREAMDB\0", 1, 0, bytes(24))
         assert KINDS[code] == kind

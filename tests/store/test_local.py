@@ -92,8 +92,10 @@ def test_links_to_one_directory_have_one_url(tmp_path: Path) -> None:
 
 
 def test_a_space_copied_without_its_empty_folders_works(space: LocalBackend) -> None:
-    for folder in ("objects", "refs", "logs", "tmp"):
-        (Path(space.path) / folder).rmdir()
+    for folder in (Path(space.path) / "objects").iterdir():
+        folder.rmdir()
+    for name in ("objects", "refs", "logs", "tmp"):
+        (Path(space.path) / name).rmdir()
     for file in (Path(space.path) / "locks").iterdir():
         file.unlink()
     (Path(space.path) / "locks").rmdir()
@@ -125,15 +127,14 @@ def test_nothing_is_visible_before_finish(space: LocalBackend) -> None:
 
 
 def test_syncs_of_a_commit_are_few(space: LocalBackend) -> None:
-    store_all(space, sample_object(10_000))  # Its folder exists now, and is known to.
-    space.objects.delete(sample_object(10_000).address)
     before = space.syncs
     store_all(space, sample_object(10_000))
     assert space.syncs - before == 2  # The file and its folder.
     before = space.syncs
     held = space.refs.swap("main", None, numbered_address(1))
     space.refs.swap("main", held, numbered_address(2))
-    assert space.syncs - before == 4  # Per move: the file and its folder.
+    # Per move the folder; the file is written synchronously where the system can.
+    assert space.syncs - before == (2 if hasattr(os, "O_DSYNC") else 4)
     before = space.syncs
     store_all(space, sample_object(10_000))
     assert space.syncs - before == 1  # Another process may not have synced the name.
