@@ -97,7 +97,7 @@ class Fragment:
             for row in rows.tolist():
                 self.verify(row, row + 1)
             return
-        for page in np.unique(np.concatenate([first, last])).tolist():
+        for page in sorted({*first.tolist(), *last.tolist()}):
             opened.verify(page * PAGE_SIZE, page * PAGE_SIZE + 1)
 
     @property
