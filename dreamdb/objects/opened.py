@@ -113,28 +113,35 @@ class OpenedObject:
         if not self._pending or stop <= start:
             return
         seen = self._seen
-        first, last = start // PAGE_SIZE, (stop - 1) // PAGE_SIZE
-        if last - first > 1 and not any(seen[first : last + 1]):
-            self._verify_run(first, last + 1)
-            return
-        for page in range(first, last + 1):
-            if not seen[page]:
-                self._verify_run(page, page + 1)
+        page, end = start // PAGE_SIZE, (stop - 1) // PAGE_SIZE + 1
+        while (page := seen.find(0, page, end)) >= 0:
+            behind = seen.find(1, page, end)
+            self._verify_run(page, end if behind < 0 else behind)
 
     def _verify_run(self, first: int, stop: int) -> None:
         assert self._hashes is not None
-        payload, hashes = self.payload, self._hashes
-        for page in range(first, stop):
-            digest = blake3(payload[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]).digest()
-            if digest != hashes[page * HASH_SIZE : (page + 1) * HASH_SIZE]:
-                name = to_text(self.address)
-                raise HashMismatchError(
-                    f"object {name} is damaged in page {page} "
-                    f"(bytes {page * PAGE_SIZE} to {(page + 1) * PAGE_SIZE})",
-                    hint="run `dreamdb verify` to see what it affects",
-                    object=name,
-                    page=page,
-                )
+        payload = self.payload
+        found = b"".join(
+            [
+                blake3(payload[at : at + PAGE_SIZE]).digest()
+                for at in range(first * PAGE_SIZE, min(stop * PAGE_SIZE, self.nbytes), PAGE_SIZE)
+            ]
+        )
+        expected = bytes(self._hashes[first * HASH_SIZE : stop * HASH_SIZE])
+        if found != expected:
+            page = first + next(
+                at
+                for at in range(stop - first)
+                if found[at * HASH_SIZE :][:HASH_SIZE] != expected[at * HASH_SIZE :][:HASH_SIZE]
+            )
+            name = to_text(self.address)
+            raise HashMismatchError(
+                f"object {name} is damaged in page {page} "
+                f"(bytes {page * PAGE_SIZE} to {(page + 1) * PAGE_SIZE})",
+                hint="run `dreamdb verify` to see what it affects",
+                object=name,
+                page=page,
+            )
         # Two threads may verify the same page; marking is idempotent and the count is recomputed.
         self._seen[first:stop] = b"\x01" * (stop - first)
         self._pending = self._seen.count(0)

@@ -57,8 +57,6 @@ class _ReadAhead:
 
     def advance(self, row: int) -> None:
         """Tell where the scan is; schedule what comes next."""
-        while self._jobs and (self._jobs[0][2].done() or self._jobs[0][0] <= row):
-            self._nbytes -= self._jobs.popleft()[1]
         while self._nbytes < _AHEAD_NBYTES:
             index = min(range(len(self._tracks)), key=self._at.__getitem__)
             start = max(self._at[index], row)
@@ -67,13 +65,20 @@ class _ReadAhead:
             entries, first = self._tracks[index].between(start, start + 1)
             entry = entries[0]
             self._at[index] = first + int(entry["rows"])
-            if first <= row:
-                # The scan is inside this fragment and verifies what it touches by itself.
+            if first <= row or self._tracks[index].is_ready(entry):
+                # Where the scan is inside a fragment, it verifies what it touches by itself.
                 continue
             nbytes = int(entry["nbytes"])
             self._nbytes += nbytes
             job = self._pool.submit(self._load, self._tracks[index], entry)
             self._jobs.append((first, nbytes, job))
+
+    def wait(self, stop: int) -> None:
+        """Wait for the fragments that begin before a row: two threads would verify them twice."""
+        while self._jobs and self._jobs[0][0] < stop:
+            _, nbytes, job = self._jobs.popleft()
+            self._nbytes -= nbytes
+            job.result()
 
     def close(self) -> None:
         """Drop what has not begun."""
@@ -118,6 +123,7 @@ def ordered_batches(view: View, plan: ScanPlan, schema: pa.Schema) -> Iterator[p
                 count = left
             if not count:
                 continue
+            ahead.wait(stop)
             arrays = {}
             for name, track in tracks.items():
                 array = track.slice(start, stop)

@@ -177,6 +177,18 @@ class Source:
             if len(self._nodes) > _MAX_NODES:
                 self._nodes.popitem(last=False)
 
+    def is_ready(self, ftype: FieldType, address: Address, *, last_key: int = 0) -> bool:
+        """Return whether a fragment is open here and has nothing left to verify.
+
+        Parameters
+        ----------
+        ftype, address, last_key
+            As in :meth:`fragment`.
+        """
+        key = (address, last_key if ftype.kind == "anchor" else 0, ftype.kind)
+        found = self._fragments.get(key)
+        return found is not None and not found[0].lazy
+
     def fragment(
         self, ftype: FieldType, address: Address, *, rows: int, last_key: int = 0
     ) -> Fragment:

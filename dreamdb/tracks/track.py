@@ -160,6 +160,13 @@ class Track:
         if self.ftype.kind == "anchor":
             raise FormatError("a timeline has rows without anchors")
 
+    def is_ready(self, entry: np.void) -> bool:
+        """Return whether an entry's fragment is open and fully verified."""
+        address = Address(bytes(entry["address"]))
+        return address == ZERO_ADDRESS or self.source.is_ready(
+            self.ftype, address, last_key=int(entry["key"])
+        )
+
     def fragment_at(self, index: int) -> Fragment | None:
         """Return the fragment with an index into :meth:`flat`."""
         entries = self.flat()[0]
