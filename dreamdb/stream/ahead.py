@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def read_ahead(source: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """Yield what a source yields, computed in a thread of its own.
+    """Yield what a source yields, all but the first item computed in a thread of its own.
 
     Parameters
     ----------
@@ -31,6 +31,11 @@ def read_ahead(source: Iterator[T], depth: int = 1) -> Iterator[T]:
     forgotten; closing waits for the item under way.
     """
     end = object()
+    # The first item comes without a thread: computing the second one would hold it up.
+    first = next(source, end)
+    if first is end:
+        return
+    yield first  # type: ignore[misc]
     pending: deque[Future[T | object]] = deque()
     pool = ThreadPoolExecutor(1, "dreamdb-ahead")
     try:
