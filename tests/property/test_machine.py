@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
             else:
                 self.put([row])
 
-    @precondition(lambda self: self.state.rows)
+    @precondition(lambda self: self.state.rows and self.state.fields)
     @rule(data=st.data())
     def update(self, data: st.DataObject) -> None:
         """Change cells of stored records."""
