@@ -1,6 +1,6 @@
 """All fragments of a track as one array, for random access.
 
-Source: design/0003 section 6.  Fragments lie anywhere in this process's memory, mapped or
+Source: design/0007.  Fragments lie anywhere in this process's memory, mapped or
 decoded.  A numpy view over the whole address space, with one item as its stride, reaches each of
 their rows by a number: then gathering rows of many fragments is one indexing operation, as fast as
 on a single array, where visiting the fragments one by one costs several times as much.  Bytes of
