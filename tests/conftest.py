@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,3 +21,38 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.load_profile("fast")
     for name in [name for name in os.environ if name.startswith("DREAMDB_")]:
         del os.environ[name]
+
+
+# Whole files that take seconds: processes, long random searches, large data.  `make check` leaves
+# them out, `make test` does not.
+SLOW_FILES = frozenset(
+    {
+        "budget/test_reads.py",
+        "budget/test_writes.py",
+        "cli/test_ingest.py",
+        "cli/test_program.py",
+        "concurrency/test_crashes.py",
+        "concurrency/test_readers.py",
+        "concurrency/test_writers.py",
+        "e2e/test_examples.py",
+        "e2e/test_original_clients.py",
+        "e2e/test_tutorial.py",
+        "format/test_corruption.py",
+        "format/test_independent_reader.py",
+        "model/test_history_independence.py",
+        "property/test_machine.py",
+        "torch/test_map_style.py",
+        "torch/test_processes.py",
+        "torch/test_resume.py",
+        "torch/test_stream.py",
+    }
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow files."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and str(item.path.relative_to(here)) in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
