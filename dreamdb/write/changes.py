@@ -179,8 +179,11 @@ class DeleteRecords:
         return edit_tombstones(view, stage, added=self.anchors, removed=np.empty(0, np.uint64))
 
     def check_replay(self, base: View, tip: View) -> None:
-        """Drop what another writer has deleted already: both wanted the same."""
+        """Refuse records whose values have changed; leave out those that are gone already."""
         self.anchors = self.anchors[tip.find(self.anchors) >= 0]
+        for name, defined in tip.content.schema.items():
+            if base.content.schema.find(name) == defined:
+                check_same_cells(base, tip, name, self.anchors)
 
     def summary(self) -> dict[str, Any]:
         """See :class:`Change`."""

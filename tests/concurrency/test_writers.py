@@ -200,6 +200,8 @@ STALE: dict[str, tuple[Any, Any, type[Exception]]] = {
     "layer over a deleted record": (
         lambda d: d.delete([3]), lambda d: d.add_scalar_layer("p", None, "int", [(3, 1)]),
         vd.ConflictError),
+    "deletion of an updated record": (
+        lambda d: d.update([3], {"x": 9}), lambda d: d.delete([3]), vd.ConflictError),
     "upsert of a deleted record": (
         lambda d: d.delete([3]), lambda d: d.upsert([{"_anchor": 3, "x": 9}]), vd.ConflictError),
     "update of an updated cell": (
