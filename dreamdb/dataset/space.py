@@ -19,9 +19,9 @@ from dreamdb.history import load_manifest, resolve_address, resolve_ref
 from dreamdb.maintain import GcReport, VerifyReport, collect_garbage, verify_space
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
-from dreamdb.store import LogEntry, RefValue
+from dreamdb.store import LogEntry
 from dreamdb.tracks import View
-from dreamdb.write import check_text
+from dreamdb.write import check_text, store_tag
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
 
@@ -82,13 +82,13 @@ class Space:
 
         Notes
         -----
-        Cost: 1 listing, 1 or 2 object reads per ref, cached.
+        Cost: 1 listing, 1 object read per ref, cached.
         """
         out = []
-        for name, address in self._space.backend.refs.list():
+        for name, value in self._space.backend.refs.list():
             if not name.startswith(prefix):
                 continue
-            found = resolve_address(self._space.cache, name, RefValue(address))
+            found = resolve_address(self._space.cache, name, value)
             manifest = load_manifest(self._space.cache, found.manifest)
             told = found.tag if found.tag is not None else manifest
             out.append(
@@ -152,11 +152,16 @@ class Space:
         ConflictError
             When another writer moved it meanwhile.
         """
-        found = resolve_ref(self._space.backend, self._space.cache, name)
+        space = self._space
+        found = resolve_ref(space.backend, space.cache, name)
         why = "delete" + (f": {check_text(reason, 'the reason')}" if reason else "")
-        entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
-        self._space.backend.refs.append_log(name, entry)
-        self._space.backend.refs.swap(name, found.value, None)
+        with space.backend.objects.hold():
+            if found.tag is not None:
+                # The ref may be the only place of its tag, and the reflog is about to name it.
+                store_tag(space.backend, space.source, found.tag)
+            entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
+            space.backend.refs.append_log(name, entry)
+            space.backend.refs.swap(name, found.value, None)
 
     def reflog(self, name: str) -> list[dict[str, Any]]:
         """Return the moves of a ref that no history shows, newest first; also of a deleted one.

@@ -15,10 +15,10 @@ from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
 from dreamdb.history import ancestors, first_parents, load_manifest, resolve_address
 from dreamdb.model import Tag
-from dreamdb.objects import Kind, check_ref_name, to_text
+from dreamdb.objects import check_ref_name, to_text
 from dreamdb.store import LogEntry
 from dreamdb.tracks import View
-from dreamdb.write import Stage, check_notes, check_text, create_ref
+from dreamdb.write import check_notes, check_text, create_ref, create_snapshot
 
 __all__ = ["Versions"]
 
@@ -57,7 +57,7 @@ class Versions(Handle):
 
         Notes
         -----
-        Cost: 1 ref read, 1 small object, 1 ref creation, at any size.
+        Cost: 1 ref read and 1 ref creation, at any size: the ref carries the snapshot's tag.
         """
         check_ref_name(label)
         notes = check_notes({} if metadata is None else metadata, "metadata")
@@ -71,14 +71,7 @@ class Versions(Handle):
             )
         tag = Tag(label, self._manifest, config.author(), said, time.time_ns(), notes)
         with space.backend.objects.hold():
-            stage = Stage(space.backend, space.source)
-            try:
-                address = stage.document(Kind.TAG, tag.encode())
-                stage.flush()
-            except BaseException:
-                stage.abort()
-                raise
-            create_ref(space.backend, label, address)
+            create_snapshot(space.backend, space.source, tag)
         timeline = self._view.content.timeline
         return {
             "label": label,
@@ -177,8 +170,8 @@ class Versions(Handle):
 
         space = self._space
         names: dict[str, list[str]] = {}
-        for name, address in space.backend.refs.list():
-            found = resolve_address(space.cache, name, _value(address))
+        for name, value in space.backend.refs.list():
+            found = resolve_address(space.cache, name, value)
             names.setdefault(to_text(found.manifest), []).append(name)
         return Log([replace(r, refs=tuple(names.get(r.manifest, ()))) for r in records])
 
@@ -193,12 +186,6 @@ class Versions(Handle):
         if self._name is None:
             raise InvalidInputError("this handle was opened by manifest and has no reflog")
         return reflog_records(self._space.backend.refs.read_log(self._name))
-
-
-def _value(address: Any) -> Any:
-    from dreamdb.store import RefValue
-
-    return RefValue(address)
 
 
 def reflog_records(entries: list[LogEntry]) -> list[dict[str, Any]]:

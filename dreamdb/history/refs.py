@@ -1,4 +1,4 @@
-"""Resolving ref names: branches name manifests, snapshots name tags.
+"""Resolving ref names: branches name manifests, snapshots name tags and mostly carry them.
 
 Source: design/0005.
 """
@@ -57,8 +57,16 @@ def find_ref(backend: Backend, cache: ObjectCache, name: str) -> ResolvedRef | N
 
 
 def resolve_address(cache: ObjectCache, name: str, value: RefValue) -> ResolvedRef:
-    """Tell a branch from a snapshot by the kind of the object its body names."""
-    opened = cache.open(value.address, None)
+    """Tell a branch from a snapshot by the kind of the object its body names.
+
+    Notes
+    -----
+    Cost: 1 object read, cached; none when the ref carries the object.
+    """
+    if value.carried is None:
+        opened = cache.open(value.address, None)
+    else:
+        opened = cache.adopt(value.address, value.carried)
     if opened.kind is Kind.MANIFEST:
         return ResolvedRef(name, value, value.address, None)
     if opened.kind is Kind.TAG:

@@ -16,7 +16,7 @@ from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import ZERO_ADDRESS, Address
 
-__all__ = ["GcReport", "collect_garbage", "reachable_objects", "roots"]
+__all__ = ["GcReport", "collect_garbage", "reachable_objects", "roots", "starting_points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,38 @@ class GcReport:
         return sum(nbytes for _, nbytes in self.garbage)
 
 
-def roots(backend: Backend) -> Iterator[tuple[str, Address]]:
-    """Yield every root: refs, then what their reflogs name."""
+def roots(backend: Backend) -> Iterator[tuple[str, RefValue]]:
+    """Yield every root: refs, then what their reflogs name.
+
+    Yields
+    ------
+    tuple of (str, RefValue)
+        The ref's name, or ``"reflog of"`` and the name, and the value to follow.
+    """
     yield from backend.refs.list()
     for name in backend.refs.logs():
         for entry in backend.refs.read_log(name):
             for address in (entry.old, entry.new):
                 if address is not None:
-                    yield f"reflog of {name}", address
+                    yield f"reflog of {name}", RefValue(address)
+
+
+def starting_points(source: Source, followed: list[tuple[str, RefValue]]) -> list[Address]:
+    """Return the objects to start from: what a ref names, or what its carried tag names.
+
+    Parameters
+    ----------
+    source : Source
+        The space.
+    followed : list of (str, RefValue)
+        From :func:`roots`.
+    """
+    return [
+        value.address
+        if value.carried is None
+        else resolve_address(source.cache, name, value).manifest
+        for name, value in followed
+    ]
 
 
 def reachable_objects(
@@ -134,7 +158,8 @@ def collect_garbage(backend: Backend, source: Source) -> GcReport:
     followed = list(roots(backend))
     live: set[Address] = set()
     try:
-        for address, _ in reachable_objects(backend, source, [a for _, a in followed]):
+        starts = starting_points(source, followed)
+        for address, _ in reachable_objects(backend, source, starts):
             live.add(address)
     except DreamDBError as error:
         raise IntegrityError(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
 from dreamdb.history import load_manifest, resolve_address, skip_address
-from dreamdb.maintain.reach import reachable_objects, roots
+from dreamdb.maintain.reach import reachable_objects, roots, starting_points
 from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
@@ -117,7 +117,7 @@ class _Verifier:
 
     def run(self) -> VerifyReport:
         """Follow every root."""
-        found: list[tuple[str, Address]] = []
+        found: list[tuple[str, RefValue]] = []
         try:
             found.extend(roots(self._backend))
         except DreamDBError as error:
@@ -125,18 +125,22 @@ class _Verifier:
             self.report.damage.append(
                 Damage(error.kind, str(error), None, (str(error.details.get("ref")),))
             )
-        for name, address in found:
+        for name, value in found:
             self.report.refs += not name.startswith("reflog of ")
-            self._guard(name, partial(self._ref, name, address))
+            self._guard(name, partial(self._ref, name, value))
         if self.report.damage:
             self._name_all_refs(found)
         return self.report
 
-    def _name_all_refs(self, found: list[tuple[str, Address]]) -> None:
+    def _name_all_refs(self, found: list[tuple[str, RefValue]]) -> None:
         """Name every ref that needs a damaged object, not only the one that was followed first."""
         hurt: dict[str, list[str]] = {d.object: [] for d in self.report.damage if d.object}
-        for name, address in found:
-            reached = reachable_objects(self._backend, self._source, [address], lenient=True)
+        for name, value in found:
+            try:
+                starts = starting_points(self._source, [(name, value)])
+            except DreamDBError:
+                continue  # The ref itself is the damage, and is named already.
+            reached = reachable_objects(self._backend, self._source, starts, lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [
@@ -155,11 +159,13 @@ class _Verifier:
             self.report.nbytes += view.nbytes
         return view
 
-    def _ref(self, name: str, address: Address) -> None:
+    def _ref(self, name: str, value: RefValue) -> None:
+        if value.carried is not None:
+            self._source.cache.forget(value.address)
         label = name.removeprefix("reflog of ")
-        found = resolve_address(self._source.cache, label, RefValue(address))
-        if found.is_snapshot:
-            self._count(address, Kind.TAG)
+        found = resolve_address(self._source.cache, label, value)
+        if found.is_snapshot and value.carried is None:
+            self._count(value.address, Kind.TAG)
         stack = [found.manifest]
         while stack:
             at = stack.pop()

@@ -10,8 +10,10 @@ from dreamdb.store.ports import (
     RefValue,
     Upload,
 )
+from dreamdb.store.ref_values import MAX_CARRIED
 
 __all__ = [
+    "MAX_CARRIED",
     "Backend",
     "CacheCounters",
     "LogEntry",

@@ -192,6 +192,28 @@ class ObjectCache:
         )
         self._insert(address, _Entry(kind, known, mapped=False))
 
+    def adopt(self, address: Address, stored: bytes) -> OpenedObject:
+        """Open an object that a ref carried here, and keep it like any other.
+
+        Parameters
+        ----------
+        address : Address
+            What the ref names.
+        stored : bytes
+            The whole stored object.
+
+        Raises
+        ------
+        HashMismatchError, FormatError
+            When the stored bytes are not that object.
+        """
+        with self._lock:
+            entry = self._entries.get(address)
+        if entry is None:
+            opened = OpenedObject(address, memoryview(stored), None)
+            entry = self._insert(address, _Entry(opened.kind, opened, mapped=False))
+        return entry.opened
+
     def forget(self, address: Address) -> None:
         """Drop an object, such as one that turned out to be damaged."""
         with self._lock:

@@ -17,7 +17,7 @@ from dreamdb.objects import decode_ref_key, encode_ref_key
 from dreamdb.store.fsspec_files import RemoteFiles
 from dreamdb.store.locking import NamedLocks
 from dreamdb.store.ports import LogEntries, LogEntry, RefValue
-from dreamdb.store.ref_values import check_new, conflict, parse_body
+from dreamdb.store.ref_values import check_new, conflict, encode_body, parse_body
 from dreamdb.store.reflog import decode_entry, encode_entry
 from dreamdb.types import Address
 
@@ -141,7 +141,7 @@ class UnconditionalStorage:
 
 
 class FsspecRefs:
-    """The ref port: ``refs/<key>`` holds 33 bytes, ``logs/<key>/<time>-<id>`` one entry each.
+    """The ref port: ``refs/<key>`` holds a body, ``logs/<key>/<time>-<id>`` one entry each.
 
     Parameters
     ----------
@@ -161,33 +161,40 @@ class FsspecRefs:
         if found is None:
             return None
         body, version = found
-        return RefValue(parse_body(body, name), version)
+        return parse_body(body, name, version)
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         """Move a ref if it still holds what is expected.
 
         Cost: 1 conditional request; 1 read more when it is refused, 1 more without a token.
         """
         key = f"refs/{encode_ref_key(name)}"
-        check_new(name, new)
+        check_new(name, new, carried)
         if expected is not None and expected.token is None:
             expected = self._with_version(name, expected)
         try:
             if expected is None:
                 if new is not None:
-                    return RefValue(new, self._writer.create(key, bytes(new)))
+                    body = encode_body(new, carried)
+                    return RefValue(new, self._writer.create(key, body), carried)
                 if self._writer.read(key) is not None:
                     raise PreconditionFailed(key)
                 return None
             if new is None:
                 self._writer.remove(key, expected.token)
                 return None
-            return RefValue(new, self._writer.replace(key, bytes(new), expected.token))
+            body = encode_body(new, carried)
+            return RefValue(new, self._writer.replace(key, body, expected.token), carried)
         except PreconditionFailed:
-            actual = self.read(name)
-            raise conflict(name, expected, None if actual is None else actual.address) from None
+            raise conflict(name, expected, self.read(name)) from None
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         """Yield every ref and its value, sorted by name."""
         names = _decoded(self._files.names("refs"))
         bodies = self._read_all([f"refs/{key}" for _, key in names])
@@ -217,8 +224,8 @@ class FsspecRefs:
 
     def _with_version(self, name: str, expected: RefValue) -> RefValue:
         current = self.read(name)
-        if current is None or current.address != expected.address:
-            raise conflict(name, expected, None if current is None else current.address)
+        if current is None or current != expected:
+            raise conflict(name, expected, current)
         return current
 
     def _read_all(self, keys: _Keys) -> _Bodies:

@@ -1,4 +1,4 @@
-"""Refs as 33-byte files, moved by compare-and-swap under a lock; logs as files of lines.
+"""Refs as small files, moved by compare-and-swap under a lock; logs as files of lines.
 
 Source: design/0005, design/0006 section 1.
 """
@@ -13,9 +13,9 @@ from dreamdb.objects import decode_ref_key, encode_ref_key
 from dreamdb.store.local_files import Disk, disk_error, ensure_directory
 from dreamdb.store.local_locks import FileLocks
 from dreamdb.store.ports import LogEntries, LogEntry, RefValue
-from dreamdb.store.ref_values import check_new, conflict, parse_body
+from dreamdb.store.ref_values import MAX_BODY, check_new, conflict, encode_body, parse_body
 from dreamdb.store.reflog import decode_entry, encode_entry
-from dreamdb.types import ADDRESS_SIZE, Address
+from dreamdb.types import Address
 
 __all__ = ["LocalRefs"]
 
@@ -41,29 +41,34 @@ class LocalRefs:
 
     def read(self, name: str) -> RefValue | None:
         """Return the value of a ref, or None when there is none."""
-        address = self._read_key(encode_ref_key(name), name)
-        return None if address is None else RefValue(address, bytes(address))
+        return self._read_key(encode_ref_key(name), name)
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         """Move a ref if it still holds what is expected, durably.
 
         Cost: 1 lock, 1 read, 2 syncs; a crashed holder never blocks it.
         """
         key = encode_ref_key(name)
-        check_new(name, new)
+        check_new(name, new, carried)
         with self._locks.exclusive(key, what=f"ref {name!r}"):
             actual = self._read_key(key, name)
-            if actual != (None if expected is None else expected.address):
+            if actual != expected:
                 raise conflict(name, expected, actual)
             if new is not None:
-                self._write_key(key, name, new)
-                return RefValue(new, bytes(new))
+                self._write_key(key, name, new, carried)
+                return RefValue(new, bytes(new), carried)
             if actual is not None:
                 self._remove_key(key, name)
                 self._locks.discard(key)
             return None
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         """Yield every ref and its value, sorted by name; foreign files are passed over.
 
         A damaged ref is reported once all others have been yielded.
@@ -71,12 +76,12 @@ class LocalRefs:
         damage: IntegrityError | None = None
         for name, key in _names(self._refs):
             try:
-                address = self._read_key(key, name)
+                value = self._read_key(key, name)
             except IntegrityError as error:
                 damage = damage or error
                 continue
-            if address is not None:
-                yield name, address
+            if value is not None:
+                yield name, value
         if damage is not None:
             raise damage
 
@@ -109,7 +114,7 @@ class LocalRefs:
         for name, _ in _names(self._logs):
             yield name
 
-    def _read_key(self, key: str, name: str) -> Address | None:
+    def _read_key(self, key: str, name: str) -> RefValue | None:
         try:
             descriptor = os.open(os.path.join(self._refs, key), _O_READ)
         except FileNotFoundError:
@@ -117,16 +122,16 @@ class LocalRefs:
         except OSError as error:
             raise disk_error(error, f"read ref {name!r}", writing=False) from error
         try:
-            body = os.read(descriptor, ADDRESS_SIZE + 1)
+            body = os.read(descriptor, MAX_BODY + 1)
         except OSError as error:
             raise disk_error(error, f"read ref {name!r}", writing=False) from error
         finally:
             os.close(descriptor)
         return parse_body(body, name)
 
-    def _write_key(self, key: str, name: str, new: Address) -> None:
+    def _write_key(self, key: str, name: str, new: Address, carried: bytes | None) -> None:
         try:
-            self._disk.publish([new], self._refs, key)
+            self._disk.publish([encode_body(new, carried)], self._refs, key)
         except OSError as error:
             raise self._moving_failed(error, key, name, new) from error
 
@@ -142,7 +147,8 @@ class LocalRefs:
     ) -> DreamDBError:
         """Say whether the move is visible although it failed."""
         try:
-            applied = self._read_key(key, name) == new
+            found = self._read_key(key, name)
+            applied = (None if found is None else found.address) == new
         except DreamDBError:
             applied = True
         if not applied:

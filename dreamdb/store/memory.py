@@ -21,7 +21,7 @@ from dreamdb.errors import (
 from dreamdb.objects import SealedObject, check_ref_name, object_key, to_text
 from dreamdb.store.locking import SharedLock, reentrant
 from dreamdb.store.ports import LogEntries, LogEntry, RefValue
-from dreamdb.store.ref_values import check_new, conflict
+from dreamdb.store.ref_values import check_new, conflict, encode_body, parse_body
 from dreamdb.types import Address
 
 __all__ = ["MemoryBackend"]
@@ -43,7 +43,7 @@ class _Space:
         self.lock = SharedLock()
         self.document: bytes | None = None
         self.objects: dict[Address, bytes] = {}
-        self.refs: dict[str, Address] = {}
+        self.refs: dict[str, RefValue] = {}
         self.logs: dict[str, list[LogEntry]] = {}
 
     def here(self) -> _Space:
@@ -235,24 +235,30 @@ class MemoryRefs:
 
     def read(self, name: str) -> RefValue | None:
         """Return the value of a ref, or None when there is none."""
-        address = self._space.here().refs.get(check_ref_name(name))
-        return None if address is None else RefValue(address, bytes(address))
+        return self._space.here().refs.get(check_ref_name(name))
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         """Move a ref if it still holds what is expected."""
         check_ref_name(name)
-        check_new(name, new)
+        check_new(name, new, carried)
         with self._space.changing():
             actual = self._space.refs.get(name)
-            if actual != (None if expected is None else expected.address):
+            if actual != expected:
                 raise conflict(name, expected, actual)
             if new is None:
                 self._space.refs.pop(name, None)
                 return None
-            self._space.refs[name] = Address(bytes(new))
-            return RefValue(new, bytes(new))
+            value = parse_body(encode_body(new, carried), name)
+            self._space.refs[name] = value
+            return value
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         """Yield every ref and its value, sorted by name."""
         yield from sorted(self._space.here().refs.items())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from dreamdb.objects import SealedObject
@@ -24,13 +24,16 @@ class RefValue:
     Parameters
     ----------
     address : Address
-        The body: 33 bytes.
+        The value: 33 bytes.
     token : object
         Opaque version of the body, given back to :meth:`RefStore.swap`.
+    carried : bytes or None
+        The stored object of that address, verified, where the ref carries it.
     """
 
     address: Address
-    token: object = None
+    token: object = field(default=None, compare=False)
+    carried: bytes | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +152,22 @@ class ObjectStore(Protocol):
 
 @runtime_checkable
 class RefStore(Protocol):
-    """Mutable names of 33-byte values, moved by compare-and-swap only."""
+    """Mutable names of 33-byte values, moved by compare-and-swap only.
+
+    A ref may carry the object that it names: a snapshot is then one file, or one request.
+    """
 
     def read(self, name: str) -> RefValue | None:
         """Return the value of a ref, or None when there is none."""
         ...
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         """Move a ref if it still holds what is expected, durably.
 
         Parameters
@@ -166,6 +178,8 @@ class RefStore(Protocol):
             What :meth:`read` returned; None to create.
         new : Address or None
             The new value; None to delete.
+        carried : bytes, optional
+            The stored object of that address, of at most ``MAX_CARRIED`` bytes, kept with it.
 
         Returns
         -------
@@ -183,7 +197,7 @@ class RefStore(Protocol):
         """
         ...
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         """Yield every ref and its value, sorted by name."""
         ...
 

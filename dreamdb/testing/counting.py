@@ -201,11 +201,17 @@ class _CountingRefs:
         self._counter.count("refs.read")
         return self._inner.read(name)
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         self._counter.count("refs.swap")
-        return self._inner.swap(name, expected, new)
+        return self._inner.swap(name, expected, new, carried)
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         self._counter.count("refs.list")
         return self._inner.list()
 

@@ -279,10 +279,18 @@ class _FaultRefs:
         self._faults.check_alive()
         return self._inner.read(name)
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
-        return self._faults.mutate("refs.swap", lambda: self._inner.swap(name, expected, new))
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
+        return self._faults.mutate(
+            "refs.swap", lambda: self._inner.swap(name, expected, new, carried)
+        )
 
-    def list(self) -> Iterator[tuple[str, Address]]:
+    def list(self) -> Iterator[tuple[str, RefValue]]:
         self._faults.check_alive()
         return self._inner.list()
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from dreamdb.errors import InvalidInputError, RefConflictError, RefNameError
-from dreamdb.store import LogEntry, RefValue
+from dreamdb.store import MAX_CARRIED, LogEntry, RefValue
 from dreamdb.testing.samples import (
     Check,
     OpenSpace,
@@ -20,6 +20,7 @@ from dreamdb.testing.samples import (
     numbered_value,
     raises,
     run_together,
+    sample_object,
 )
 from dreamdb.types import Address
 
@@ -35,6 +36,7 @@ __all__ = [
     "logs_take_entries_from_threads",
     "names_do_not_collide",
     "readers_never_see_half_a_ref",
+    "refs_carry_their_object",
     "refs_move_by_compare_and_swap",
 ]
 
@@ -70,7 +72,7 @@ def conflicts_change_nothing(open_space: OpenSpace) -> None:
     raises(RefConflictError, refs.swap, "absent", second, one)
     raises(RefConflictError, refs.swap, "absent", second, None)
     assert refs.swap("absent", None, None) is None
-    assert list(refs.list()) == [("main", two)]
+    assert list(refs.list()) == [("main", RefValue(two))]
 
 
 def a_value_without_token_is_enough(open_space: OpenSpace) -> None:
@@ -83,6 +85,29 @@ def a_value_without_token_is_enough(open_space: OpenSpace) -> None:
     assert refs.read("main") is None
 
 
+def refs_carry_their_object(open_space: OpenSpace) -> None:
+    """A ref gives back the object it carries, whole; only its own object can be carried."""
+    refs = open_space().refs
+    mine, other, huge = sample_object(1), sample_object(2), sample_object(3, MAX_CARRIED)
+    value = refs.swap("kept", None, mine.address, mine.to_bytes())
+    assert value is not None
+    for found in (value, open_space().refs.read("kept"), dict(open_space().refs.list())["kept"]):
+        assert found is not None
+        assert found.address == mine.address
+        assert found.carried == mine.to_bytes()
+    moved = refs.swap("kept", RefValue(mine.address), other.address)
+    assert moved is not None
+    assert open_space().refs.read("kept") == moved
+    assert moved.carried is None
+    for wrong in (b"", b"short", other.to_bytes(), mine.to_bytes() + b"\0"):
+        raises(InvalidInputError, refs.swap, "bad", None, mine.address, wrong)
+    raises(InvalidInputError, refs.swap, "bad", None, huge.address, huge.to_bytes())
+    raises(InvalidInputError, refs.swap, "kept", moved, None, other.to_bytes())
+    assert [name for name, _ in refs.list()] == ["kept"]
+    refs.swap("kept", moved, None)
+    assert refs.read("kept") is None
+
+
 def names_do_not_collide(open_space: OpenSpace) -> None:
     """A name, its prefix and its other case are three refs; the list is sorted by name."""
     refs = open_space().refs
@@ -91,7 +116,8 @@ def names_do_not_collide(open_space: OpenSpace) -> None:
     for number, name in enumerate(names, start=1):
         refs.swap(name, None, numbered_address(number))
     expected = sorted((name, numbered_address(n)) for n, name in enumerate(names, start=1))
-    assert list(open_space().refs.list()) == expected
+    found = [(name, value.address) for name, value in open_space().refs.list()]
+    assert found == expected
 
 
 def bad_names_and_values_are_refused(open_space: OpenSpace) -> None:
@@ -222,6 +248,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     refs_move_by_compare_and_swap,
     conflicts_change_nothing,
     a_value_without_token_is_enough,
+    refs_carry_their_object,
     names_do_not_collide,
     bad_names_and_values_are_refused,
     counting_threads_lose_nothing,

@@ -23,6 +23,7 @@ from dreamdb.write.commit import (
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
+from dreamdb.write.snapshots import create_snapshot, store_tag
 from dreamdb.write.stage import Stage
 
 __all__ = [
@@ -48,6 +49,8 @@ __all__ = [
     "commit",
     "create_branch",
     "create_ref",
+    "create_snapshot",
     "slabs",
     "stage_root",
+    "store_tag",
 ]

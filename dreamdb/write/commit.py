@@ -367,8 +367,21 @@ def create_branch(backend: Backend, name: str, manifest: Address) -> RefValue:
     return create_ref(backend, name, manifest)
 
 
-def create_ref(backend: Backend, name: str, address: Address) -> RefValue:
-    """Create a ref; the body must be durable already.
+def create_ref(
+    backend: Backend, name: str, address: Address, carried: bytes | None = None
+) -> RefValue:
+    """Create a ref; what it names must be durable already, unless the ref carries it.
+
+    Parameters
+    ----------
+    backend : Backend
+        The space.
+    name : str
+        The new ref.
+    address : Address
+        What it names.
+    carried : bytes, optional
+        The stored object of that address.
 
     Raises
     ------
@@ -376,7 +389,7 @@ def create_ref(backend: Backend, name: str, address: Address) -> RefValue:
         When a ref has that name, unless it already holds the address.
     """
     try:
-        value = backend.refs.swap(name, None, address)
+        value = backend.refs.swap(name, None, address, carried)
     except RefConflictError:
         raise AlreadyExistsError(
             f"ref {name!r} exists already in {backend.url}",

@@ -39,7 +39,8 @@ def again(dataset: vd.Dataset) -> vd.Dataset:
 def stored(url: str) -> tuple[dict[str, bytes], set[bytes]]:
     """Return every ref with its value, and the address of every object."""
     backend = open_backend(url)
-    return dict(backend.refs.list()), {address for address, _ in backend.objects.list()}
+    refs = {name: bytes(value.address) for name, value in backend.refs.list()}
+    return refs, {address for address, _ in backend.objects.list()}
 
 
 def records(dataset: vd.Dataset) -> list[dict[str, Any]]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 import dreamdb as vd
+from dreamdb.model import Tag
+from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.store import open_backend
+from dreamdb.types import Address
 from tests.dataset.spaces import again, make, numbered, records, stored
 
 
@@ -253,3 +258,36 @@ def test_the_handle_describes_itself() -> None:
     assert len(ds.current_manifest()) == len(ds.content_id) == 53
     assert ds._inner is ds
     assert bool(numbered(0))
+
+
+def test_a_deleted_snapshot_can_be_found_again() -> None:
+    ds = numbered(2)
+    held = ds.snapshot("s", metadata={"auc": "0.93"})
+    space = vd.connect(ds.backend)
+    objects = stored(ds.backend)[1]
+    # The ref carries its tag; only the deletion makes an object of it, because the reflog names it.
+    space.delete_ref("s")
+    (tag,) = stored(ds.backend)[1] - objects
+    (entry,) = space.reflog("s")
+    assert entry["old"] == to_text(Address(tag))
+    found = Tag.decode(
+        OpenedObject(
+            Address(tag), open_backend(ds.backend).objects.open(Address(tag)), Kind.TAG
+        ).view()
+    )
+    assert (found.label, to_text(found.manifest)) == ("s", held["manifest"])
+    assert found.metadata == {"auc": "0.93"}
+    assert space.gc().garbage == ()
+    assert space.verify().ok
+
+
+def test_a_snapshot_with_long_notes(tmp_path: Path) -> None:
+    ds = vd.Dataset.create("main", vd.Schema().add_scalar_int("x"), tmp_path)
+    notes = {"log": "x" * 100_000}
+    ds.snapshot("s", metadata=notes)
+    assert (tmp_path / "refs" / "s").stat().st_size == 33
+    space = vd.connect(tmp_path)
+    assert [dict(ref.metadata) for ref in space.refs() if ref.name == "s"] == [notes]
+    assert vd.Dataset.open_ref("s", tmp_path).count() == 0
+    assert space.verify().ok
+    assert space.gc().garbage == ()

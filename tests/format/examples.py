@@ -29,6 +29,7 @@ from dreamdb.model.cuts import _hash
 from dreamdb.objects import Kind, address_of, encode_ref_key, object_key, seal, to_text
 from dreamdb.objects.address import page_hashes
 from dreamdb.store import LogEntry
+from dreamdb.store.ref_values import encode_body
 from dreamdb.store.reflog import encode_entry
 from dreamdb.types import ZERO_ADDRESS, FieldType
 
@@ -60,9 +61,9 @@ def entries_of(kind: str, keys: list[int], rung: int, parts: list[list[object]])
     return out
 
 
-def stored(payload: bytes) -> bytes:
-    """Return a stored fragment with a fixed nonce."""
-    raw = seal(Kind.FRAGMENT, [payload], compress=False).to_bytes()
+def stored(payload: bytes, kind: Kind = Kind.FRAGMENT) -> bytes:
+    """Return a stored object with a fixed nonce."""
+    raw = seal(kind, [payload], compress=False).to_bytes()
     return raw[:32] + NONCE + raw[40:]
 
 
@@ -93,7 +94,7 @@ def _documents() -> dict[str, bytes]:
         "manifest": manifest,
         "tag": tag,
         "ref": head,
-        "snapshot-ref": address_of(Kind.TAG, [tag]),
+        "snapshot-ref": encode_body(address_of(Kind.TAG, [tag]), stored(tag, Kind.TAG)),
         "reflog": encode_entry(entry),
         "space": new_space(),
     }

@@ -131,6 +131,7 @@ class IndependentReader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.carried: dict[bytes, bytes] = {}
         space = document_of((root / "space.json").read_bytes())
         assert space == {"dreamdb": "space", "format": 1, "optional": [], "required": []}
 
@@ -140,20 +141,27 @@ class IndependentReader:
         for file in sorted((self.root / "refs").iterdir()):
             name = re.sub("%([0-9a-f]{2})", lambda m: chr(int(m[1], 16)), file.name)
             body = file.read_bytes()
-            assert len(body) == 33
             assert body[0] == 0x1E
-            out[name] = body
+            out[name] = body[:33]
+            if body[33:]:
+                assert len(body) <= 33 + 16_384
+                self.carried[body[:33]] = body[33:]
         return out
+
+    def stored(self, address: bytes) -> bytes:
+        """Return an object as it is stored: carried by a ref, or a file of its own."""
+        if address in self.carried:
+            return self.carried[address]
+        text = text_of(address)
+        return (self.root / "objects" / text[2] / text).read_bytes()
 
     def kind(self, address: bytes) -> str:
         """Return what an object is."""
-        text = text_of(address)
-        return KINDS[(self.root / "objects" / text[2] / text).read_bytes()[10]]
+        return KINDS[self.stored(address)[10]]
 
     def payload(self, address: bytes, kind: str) -> bytes:
         """Return an object's payload, its address checked."""
-        text = text_of(address)
-        raw = (self.root / "objects" / text[2] / text).read_bytes()
+        raw = self.stored(address)
         magic, version, code, codec, zero, length, stored = struct.unpack_from("<8sHBBIQQ", raw)
         assert (magic, version, zero, raw[40:64]) == (b"DREAMDB\0", 1, 0, bytes(24))
         assert KINDS[code] == kind

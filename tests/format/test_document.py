@@ -71,7 +71,10 @@ def test_the_addresses_are_what_another_program_computes() -> None:
     assert BLOCKS["two-pages-address"] == independent_address("fragment", bytes(16_384) + b"end")
     assert BLOCKS["object-key"].decode().endswith(to_text(Address(BLOCKS["address"])))
     assert BLOCKS["ref"] == independent_address("manifest", BLOCKS["manifest"])
-    assert BLOCKS["snapshot-ref"] == independent_address("tag", BLOCKS["tag"])
+    body = BLOCKS["snapshot-ref"]
+    assert body[:33] == independent_address("tag", BLOCKS["tag"])
+    opened = OpenedObject(Address(body[:33]), memoryview(body[33:]), Kind.TAG)
+    assert bytes(opened.view()) == BLOCKS["tag"]
 
 
 def test_the_stored_objects_open() -> None:

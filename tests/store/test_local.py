@@ -21,7 +21,7 @@ from dreamdb.errors import (
     StorageError,
 )
 from dreamdb.objects import Kind, OpenedObject, object_key, to_text
-from dreamdb.store import LogEntry, ObjectCache
+from dreamdb.store import LogEntry, ObjectCache, RefValue
 from dreamdb.store.local import LocalBackend
 from dreamdb.testing.samples import (
     numbered_address,
@@ -176,13 +176,24 @@ def test_foreign_files_are_passed_over(space: LocalBackend) -> None:
     (shard / "notes.txt").write_bytes(b"junk")
     (root / "objects" / "zz").mkdir()
     (root / "objects" / "zz" / object_key(sealed.address).split("/")[2]).write_bytes(b"misplaced")
-    assert list(space.refs.list()) == [("main", numbered_address(1))]
+    assert list(space.refs.list()) == [("main", RefValue(numbered_address(1)))]
     assert list(space.refs.logs()) == []
     assert list(space.objects.list()) == [(sealed.address, sealed.nbytes)]
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\x1e", b"\x1e" + bytes(31), b"\x1e" + bytes(33), bytes(33), b"\x1e" * 4_000]
+    "body",
+    [
+        b"",
+        b"\x1e",
+        b"\x1e" + bytes(31),
+        b"\x1e" + bytes(33),
+        bytes(33),
+        b"\x1e" * 4_000,
+        b"\x1e" * 40_000,
+        bytes(sample_object(1).address) + sample_object(2).to_bytes(),
+        bytes(sample_object(1).address) + sample_object(1).to_bytes()[:-1],
+    ],
 )
 def test_a_damaged_ref_is_named(space: LocalBackend, body: bytes) -> None:
     held = space.refs.swap("sweep/A", None, numbered_address(1))

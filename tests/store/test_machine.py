@@ -101,7 +101,8 @@ class SpaceMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees_with_the_model(self) -> None:
-        assert list(self.backend.refs.list()) == sorted(self.refs.items())
+        found = [(name, value.address) for name, value in self.backend.refs.list()]
+        assert found == sorted(self.refs.items())
         assert list(self.backend.refs.logs()) == sorted(self.logs)
         assert {address for address, _ in self.backend.objects.list()} == self.objects
         for name, entries in self.logs.items():

@@ -31,7 +31,6 @@ from dreamdb.testing.samples import (
     sample_object,
     store_all,
 )
-from dreamdb.types import Address
 
 NUMBERS = itertools.count()
 
@@ -162,14 +161,16 @@ class Lenient(MemoryBackend):
         inner: Any = self.refs
         if breach == "swap without comparing":
 
-            def swap(name: str, expected: RefValue | None, new: Address | None) -> Any:
-                return inner.swap(name, inner.read(name), new)
+            def swap(name: str, expected: RefValue | None, *rest: Any) -> Any:
+                return inner.swap(name, inner.read(name), *rest)
 
             self.refs = _Replaced(inner, "swap", swap)
         elif breach == "names lose their case":
             self.refs = _Replaced(
-                inner, "swap", lambda name, held, new: inner.swap(name.lower(), held, new)
+                inner, "swap", lambda name, *rest: inner.swap(name.lower(), *rest)
             )
+        elif breach == "what a ref carries is dropped":
+            self.refs = _Replaced(inner, "swap", lambda *given: inner.swap(*given[:3]))
         elif breach == "logs are forgotten":
             self.refs = _Replaced(inner, "append_log", lambda name, entry: None)
         elif breach == "the last bytes are lost":
@@ -209,6 +210,7 @@ def test_a_correct_backend_passes_the_whole_suite() -> None:
     [
         "swap without comparing",
         "names lose their case",
+        "what a ref carries is dropped",
         "logs are forgotten",
         "the last bytes are lost",
         "the collector does not wait",
