@@ -37,7 +37,7 @@ def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     -----
     Cost: 1 object read, cached.
     """
-    return Manifest.decode(cache.open(address, Kind.MANIFEST).view())
+    return cache.parsed(address, Kind.MANIFEST, Manifest.decode)
 
 
 def ancestors(

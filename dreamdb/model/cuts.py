@@ -130,9 +130,9 @@ def closed_ends(keys: Keys, rule: CutRule, salt: int) -> Ends:
 
 def next_rung(ends: Ends, keys: Keys, rung: int) -> Ends:
     """Return the boundaries of ``rung`` chosen among those of the rung below."""
-    if not len(ends):
-        return ends
     rule = FIRST_RULE if rung == 1 else NEXT_RULE
+    if len(ends) < rule.minimum:
+        return ends[:0]
     return ends[closed_ends(keys[ends - 1], rule, rung) - 1]
 
 

@@ -22,6 +22,7 @@ __all__ = ["Emit", "Load", "build_tree", "edit_tree", "leaf_entries", "walk_node
 
 Load: TypeAlias = Callable[[Address], Node]
 Emit: TypeAlias = Callable[[Node], Address]
+Keys: TypeAlias = npt.NDArray[np.uint64]
 _Path: TypeAlias = list[tuple[Node, int]]
 
 
@@ -153,7 +154,7 @@ def edit_tree(
     """
     if root is None:
         return build_tree(new, stats, load=load, emit=emit)
-    put, drop = new, np.setdiff1d(gone, new["key"])
+    put, drop = new, gone[~_among(gone, new["key"])]
     if not len(put) and not len(drop):
         return root
     top = load(root).level
@@ -209,15 +210,31 @@ def _edit_level(
                 break
             path, node = following
     up = np.concatenate(made) if made else empty_entries(stats)
-    return up, np.setdiff1d(np.array(removed, np.uint64), up["key"])
+    left = np.array(removed, np.uint64)
+    return up, left[~_among(left, up["key"])]
 
 
 def _merge(entries: Entries, put: Entries, drop: npt.NDArray[np.uint64]) -> Entries:
     if not len(drop) and len(put) and put["key"][0] > entries["key"][-1]:
         return np.concatenate([entries, put])
-    kept = entries[~np.isin(entries["key"], np.concatenate([drop, put["key"]]))]
+    keys = entries["key"]
+    kept = entries[~(_among(keys, drop) | _among(keys, put["key"]))]
+    if not len(put):
+        return kept
     merged = np.concatenate([kept, put])
-    return merged[np.argsort(merged["key"], kind="stable")]
+    if len(kept) and put["key"][0] < kept["key"][-1]:
+        merged = merged[np.argsort(merged["key"], kind="stable")]
+    return merged
+
+
+def _among(keys: Keys, wanted: Keys) -> npt.NDArray[np.bool_]:
+    """Return which of some increasing keys are among other increasing keys."""
+    if not len(wanted):
+        return np.zeros(len(keys), np.bool_)
+    at = np.searchsorted(wanted, keys)
+    at[at == len(wanted)] = 0
+    found: npt.NDArray[np.bool_] = wanted[at] == keys
+    return found
 
 
 def leaf_entries(

@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
@@ -119,11 +120,13 @@ def address_of(kind: Kind, parts: Sequence[Bytes]) -> Address:
     return address_of_pages(kind, length, hashes)
 
 
+@lru_cache(maxsize=1 << 14)
 def to_text(address: Address) -> str:
     """Return the 53 characters of lower-case unpadded base32 that stand for an address."""
     return base64.b32encode(address).decode("ascii").lower().rstrip("=")
 
 
+@lru_cache(maxsize=1 << 14)
 def from_text(text: str) -> Address:
     """Parse the text form of an address.
 

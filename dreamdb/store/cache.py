@@ -11,18 +11,20 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final, TypeVar, cast
 
 from dreamdb import config
-from dreamdb.errors import FormatError, StorageError
-from dreamdb.objects import Kind, OpenedObject, decode_document, to_text
+from dreamdb.errors import FormatError, IntegrityError, StorageError
+from dreamdb.objects import Kind, OpenedObject, to_text
 from dreamdb.store.local_files import is_out_of_descriptors
 from dreamdb.store.ports import ObjectStore
 from dreamdb.types import Address, Bytes
 
 __all__ = ["DEFAULT_CACHE_NBYTES", "CacheCounters", "ObjectCache"]
 
+Parsed = TypeVar("Parsed")
 DEFAULT_CACHE_NBYTES: Final = 256 << 20
 _CACHES: weakref.WeakSet[ObjectCache] = weakref.WeakSet()
 
@@ -63,14 +65,14 @@ class _KnownObject(OpenedObject):
 
 
 class _Entry:
-    __slots__ = ("document", "kind", "mapped", "nbytes", "opened")
+    __slots__ = ("kind", "mapped", "nbytes", "opened", "parsed")
 
     def __init__(self, kind: Kind, opened: OpenedObject, *, mapped: bool) -> None:
         self.kind = kind
         self.opened = opened
         self.mapped = mapped
         self.nbytes = 0 if mapped else opened.nbytes
-        self.document: dict[str, Any] | None = None
+        self.parsed: object = None
 
 
 class ObjectCache:
@@ -151,29 +153,34 @@ class ObjectCache:
         """
         return self._entry(address, kind).opened
 
-    def document(self, address: Address, kind: Kind) -> dict[str, Any]:
-        """Return an object's payload decoded as a document.
+    def parsed(self, address: Address, kind: Kind, parse: Callable[[memoryview], Parsed]) -> Parsed:
+        """Return what a parser makes of an object's payload; parsed once while it is cached.
 
-        The same dictionary is returned each time: read it, never change it.
+        The same value is returned each time: read it, never change it.
 
-        Raises
-        ------
-        FormatError
-            When the payload is not a canonical document.
+        Parameters
+        ----------
+        address, kind
+            As in :meth:`open`.
+        parse : callable
+            From the verified payload; the same one for all objects of this kind.
         """
         entry = self._entry(address, kind)
-        document = entry.document
-        if document is None:
-            what = f"{kind.name.lower()} {to_text(address)}"
-            document = decode_document(entry.opened.view(), what=what)
+        if entry.parsed is None:
+            try:
+                value = parse(entry.opened.view())
+            except IntegrityError as error:
+                error.details.setdefault("object", to_text(address))
+                raise
             with self._lock:
-                entry.document = document
+                entry.parsed = value
                 if self._entries.get(address) is entry:
-                    # A decoded document takes a few times its text; count it once more.
+                    # A parsed document takes a few times its text; count it once more.
                     entry.nbytes += entry.opened.nbytes
                     self._nbytes += entry.opened.nbytes
                     self._evict()
-        return document
+            return value
+        return cast("Parsed", entry.parsed)
 
     def put_known(self, address: Address, kind: Kind, payload: Bytes) -> None:
         """Remember a payload that this process has just sealed under this address.

@@ -9,8 +9,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import pyarrow as pa
 from dreamdb.codecs import DecodedFragment, decode
 from dreamdb.config import num_threads
 from dreamdb.errors import IntegrityError
-from dreamdb.model import Content, Node
+from dreamdb.model import Content, Cuts, Node, track_cuts
 from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, to_text
 from dreamdb.store import ObjectCache
 from dreamdb.types import Address, FieldType
@@ -27,6 +28,9 @@ from dreamdb.types import Address, FieldType
 __all__ = ["Fragment", "Source"]
 
 _MAX_NODES: Final = 8_192
+_MAX_CUTS: Final = 8
+ReadKeys: TypeAlias = Callable[[], npt.NDArray[np.uint64]]
+_FragmentKey: TypeAlias = tuple[Address, int, str]
 _MAX_DECODED: Final = 48 << 20
 _MAX_FRAGMENTS: Final = 16_384
 _SOURCES: weakref.WeakSet[Source] = weakref.WeakSet()
@@ -124,14 +128,38 @@ class Source:
         self.cache = cache
         self._lock = threading.Lock()
         self._nodes: OrderedDict[Address, Node] = OrderedDict()
-        self._fragments: OrderedDict[tuple[Address, int, str], tuple[Fragment, int]] = OrderedDict()
+        self._fragments: OrderedDict[_FragmentKey, tuple[Fragment, int]] = OrderedDict()
         self._decoded_nbytes = 0
+        self._cuts: OrderedDict[tuple[Address | None, int, int], Cuts] = OrderedDict()
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         _SOURCES.add(self)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._pool = None
+
+    def cuts(self, timeline: Address | None, rung: int, floor: int, keys: ReadKeys) -> Cuts:
+        """Return where a track over a timeline is cut; kept, since a sweep adds many like layers.
+
+        Parameters
+        ----------
+        timeline : Address or None
+            Root of the timeline.
+        rung, floor : int
+            Of the track.
+        keys : callable
+            Reads all anchors of the timeline.
+        """
+        key = (timeline, rung, floor)
+        with self._lock:
+            found = self._cuts.get(key)
+        if found is None:
+            found = track_cuts(keys(), rung, floor)
+            with self._lock:
+                self._cuts[key] = found
+                while len(self._cuts) > _MAX_CUTS:
+                    self._cuts.popitem(last=False)
+        return found
 
     def pool(self) -> ThreadPoolExecutor:
         """Return this process's pool for hashing, decoding and file I/O."""
@@ -148,7 +176,7 @@ class Source:
         -----
         Cost: 1 object read, cached.
         """
-        return Content.decode(self.cache.open(address, Kind.CONTENT).view())
+        return self.cache.parsed(address, Kind.CONTENT, Content.decode)
 
     def node(self, address: Address) -> Node:
         """Return a tree node.
@@ -176,6 +204,24 @@ class Source:
             self._nodes[address] = node
             if len(self._nodes) > _MAX_NODES:
                 self._nodes.popitem(last=False)
+
+    def remember_values(
+        self, ftype: FieldType, address: Address, chunks: Sequence[pa.Array]
+    ) -> None:
+        """Keep the values of a small compressed fragment that this process has just encoded.
+
+        Parameters
+        ----------
+        ftype : FieldType
+            What they are.
+        address : Address
+            The fragment they were encoded to.
+        chunks : sequence of Array
+            Its values; copied, so that the caller's larger arrays can go.
+        """
+        array = pa.concat_arrays([*chunks, chunks[0].slice(0, 0)])
+        decoded = DecodedFragment(array, len(array), array.null_count)
+        self._keep((address, 0, ftype.kind), Fragment(decoded, None), array.nbytes)
 
     def is_ready(self, ftype: FieldType, address: Address, *, last_key: int = 0) -> bool:
         """Return whether a fragment is open here and has nothing left to verify.
@@ -227,6 +273,10 @@ class Source:
         lazy = decoded.data_start >= 0
         fragment = Fragment(decoded, opened if lazy else None)
         cost = 0 if lazy else decoded.array.nbytes
+        self._keep(key, fragment, cost)
+        return fragment
+
+    def _keep(self, key: _FragmentKey, fragment: Fragment, cost: int) -> None:
         with self._lock:
             if key not in self._fragments:
                 self._fragments[key] = (fragment, cost)
@@ -234,4 +284,3 @@ class Source:
             while self._decoded_nbytes > _MAX_DECODED or len(self._fragments) > _MAX_FRAGMENTS:
                 _, (_, freed) = self._fragments.popitem(last=False)
                 self._decoded_nbytes -= freed
-        return fragment

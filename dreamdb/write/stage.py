@@ -132,6 +132,9 @@ class Stage:
         if encoded.nbytes <= _REMEMBER and ftype.kind == "anchor":
             payload: Bytes = b"".join(encoded.parts)
             self._source.cache.put_known(sealed.address, Kind.FRAGMENT, payload)
+        elif encoded.compress and encoded.nbytes <= _INLINE:
+            # The next small append begins with the values of this open fragment.
+            self._source.remember_values(ftype, sealed.address, chunks)
         return sealed.address
 
     def _put(self, sealed: SealedObject) -> None:

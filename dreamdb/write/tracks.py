@@ -23,7 +23,6 @@ from dreamdb.model import (
     edit_tree,
     empty_entries,
     stats_kind,
-    track_cuts,
 )
 from dreamdb.tracks import Track, View, anchor_values
 from dreamdb.types import Address
@@ -183,8 +182,8 @@ def _layout(view: View, rung: int, floor: int) -> tuple[Positions, list[int], li
         if (track.rung, track.floor) == (rung, floor):
             entries, _, ends = track.flat()
             return ends, entries["rung"].tolist(), entries["key"].tolist()
+    cuts = view.source.cuts(view.content.timeline, rung, floor, view.anchors)
     keys = view.anchors()
-    cuts = track_cuts(keys, rung, floor)
     return cuts.ends, cuts.rungs.tolist(), keys[cuts.ends - 1].tolist()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamdb.errors import FormatError, HashMismatchError, ObjectMissingError
-from dreamdb.objects import Kind, encode_document, seal
+from dreamdb.objects import Kind, decode_document, encode_document, seal, to_text
 from dreamdb.store import ObjectCache, open_backend
 from dreamdb.testing import CountingBackend, FaultBackend, FaultPlan, flip_bit
 from dreamdb.testing.samples import run_together, sample_object, store_all
@@ -83,12 +83,13 @@ def test_documents_are_decoded_once_and_strictly() -> None:
     bad = seal(Kind.CONTENT, [b'{"a": 1}'], compress=False)
     store_all(backend, good, bad)
     cache = ObjectCache(backend.objects)
-    document = cache.document(good.address, Kind.CONTENT)
+    document = cache.parsed(good.address, Kind.CONTENT, decode_document)
     assert document == {"a": [1, 2]}
-    assert cache.document(good.address, Kind.CONTENT) is document
+    assert cache.parsed(good.address, Kind.CONTENT, decode_document) is document
     assert backend.tally.calls["objects.open"] == 1
-    with pytest.raises(FormatError, match=r"content .* is not in canonical form"):
-        cache.document(bad.address, Kind.CONTENT)
+    with pytest.raises(FormatError, match="is not in canonical form") as caught:
+        cache.parsed(bad.address, Kind.CONTENT, decode_document)
+    assert caught.value.details["object"] == to_text(bad.address)
 
 
 def test_another_kind_is_refused_cached_or_not() -> None:
@@ -108,7 +109,7 @@ def test_known_payloads_need_no_store() -> None:
     sealed = seal(Kind.MANIFEST, [payload], compress=False)
     cache.put_known(sealed.address, Kind.MANIFEST, payload)
     payload[0] = 0  # The caller may reuse its buffer.
-    assert cache.document(sealed.address, Kind.MANIFEST) == {"b": 2}
+    assert cache.parsed(sealed.address, Kind.MANIFEST, decode_document) == {"b": 2}
     opened = cache.open(sealed.address, Kind.MANIFEST)
     opened.verify(0, opened.nbytes)
     assert opened.verified
