@@ -9,7 +9,7 @@ import asyncio
 import io
 import operator
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -344,13 +344,11 @@ class Reading(Handle):
             raise InvalidInputError("positions must be a list of integers")
         count = self.count()
         index = index.astype(np.int64)
-        wrapped = np.where(index < 0, index + count, index)
-        outside = (wrapped < 0) | (wrapped >= count)
-        if outside.any():
-            raise InvalidInputError(
-                f"position {int(index[outside][0])} is outside the {count} records"
-            )
-        return cast("np.ndarray[Any, np.dtype[np.int64]]", wrapped)
+        low, high = int(index.min()), int(index.max())
+        if low < -count or high >= count:
+            outside = low if low < -count else high
+            raise InvalidInputError(f"position {outside} is outside the {count} records")
+        return np.where(index < 0, index + count, index) if low < 0 else index
 
     def __getitem__(self, key: Any) -> Any:
         """``ds[3]`` a record, ``ds[10:20]`` and ``ds[[1, 5]]`` tables, ``ds["label"]`` a column."""

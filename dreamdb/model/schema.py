@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from typing import Any, Final
 
 import numpy as np
@@ -284,6 +285,15 @@ class FieldList(Mapping[str, Field]):
 
     fields: tuple[Field, ...]
     key: str | None = None
+    _by_name: dict[str, Field] = attribute(init=False, repr=False, compare=False)
+    _hash: int = attribute(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {f.name: f for f in self.fields})
+        object.__setattr__(self, "_hash", hash((self.fields, self.key)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, fields: Iterable[Field], key: str | None = None) -> FieldList:
@@ -301,9 +311,9 @@ class FieldList(Mapping[str, Field]):
         return cls(tuple(ordered), key)
 
     def __getitem__(self, name: str) -> Field:
-        for field in self.fields:
-            if field.name == name:
-                return field
+        field = self._by_name.get(name)
+        if field is not None:
+            return field
         raise FieldNotFoundError(
             f"there is no field {name!r}",
             hint=nearest_hint(str(name), [f.name for f in self.fields], "fields"),
@@ -311,11 +321,11 @@ class FieldList(Mapping[str, Field]):
         )
 
     def __contains__(self, name: object) -> bool:
-        return any(f.name == name for f in self.fields)
+        return name in self._by_name
 
     def find(self, name: str) -> Field | None:
         """Return a field, or None when there is none of that name."""
-        return next((f for f in self.fields if f.name == name), None)
+        return self._by_name.get(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter([f.name for f in self.fields])

@@ -6,6 +6,7 @@ Source: design/0004 section 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -61,6 +62,13 @@ def output_schema(
         raise InvalidInputError(
             f"categoricals={categoricals!r} is not a choice", hint="'string' or 'dictionary'"
         )
+    return _schema_of(schema, tuple(fields), categoricals, anchor)
+
+
+@lru_cache(maxsize=256)
+def _schema_of(
+    schema: FieldList, fields: tuple[str, ...], categoricals: str, anchor: bool
+) -> pa.Schema:
     columns = [pa.field(ANCHOR, pa.uint64(), nullable=False)] if anchor else []
     for name in fields:
         field = schema[name]

@@ -1,10 +1,10 @@
 """All fragments of a track as one array, for random access.
 
 Source: design/0007.  Fragments lie anywhere in this process's memory, mapped or
-decoded.  A numpy view over the whole address space, with one item as its stride, reaches each of
-their rows by a number: then gathering rows of many fragments is one indexing operation, as fast as
-on a single array, where visiting the fragments one by one costs several times as much.  Bytes of
-varying length are sliced from a view of the same memory.
+decoded.  A numpy array over the whole address space reaches each of their rows by a number: then
+gathering rows of many fragments is one indexing operation, as fast as on a single array, where
+visiting the fragments one by one costs several times as much.  Bytes of varying length are copied
+from a view of the same memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dreamdb.tracks.buffers import empty
 from dreamdb.tracks.source import Fragment
 from dreamdb.tracks.track import Track
 
@@ -25,7 +26,8 @@ Positions = npt.NDArray[np.int64]
 
 _BASE: Final = 64
 _SPACE: Final = 1 << 47
-_LARGEST: Final = 1 << 62
+_PAGE: Final = 4096
+_COPIED: Final = 64 << 10
 _MAX_NUMBERS: Final = 1 << 22
 _MOST: Final = 4
 
@@ -37,15 +39,11 @@ class _Memory:
         self.__array_interface__ = interface
 
 
-def _view(dtype: np.dtype[Any], size: int) -> npt.NDArray[Any]:
-    """Return items from ``_BASE`` to the end of the address space; nothing is touched."""
-    item = dtype.itemsize
-    width = max(1, size)
-    count = min((_SPACE - _BASE) // item, _LARGEST // (item * width)) - width
+def _view(base: int, dtype: np.dtype[Any], grain: int) -> npt.NDArray[Any]:
+    """Return the memory from ``base`` on as rows of ``grain`` bytes; nothing is touched."""
     interface = {
-        "data": (_BASE, True),
-        "shape": (count, size) if size else (count,),
-        "strides": (item, item) if size else (item,),
+        "data": (base, True),
+        "shape": ((_SPACE - base) // grain, grain // dtype.itemsize),
         "typestr": dtype.str,
         "version": 3,
     }
@@ -136,16 +134,60 @@ class AddressedRows(_Opened):
         super().__init__(track)
         self._dtype = dtype
         self._size = size
-        self._view = _view(dtype, size)
+        self._width = dtype.itemsize * max(1, size)
+        self._addresses = np.zeros(len(self._ends), np.int64)
+        self._copies: list[npt.NDArray[np.uint8]] = []
+        # Mapped fragments of a track lie alike within their pages, so their rows can be grains of
+        # one array over the whole memory.
+        self._grain = min(_PAGE, self._width & -self._width)
+        self._view: npt.NDArray[Any] | None = None
 
     def _open(self, index: int) -> None:
-        array = self._hold(index).array
+        fragment = self._hold(index)
+        array = fragment.array
         buffer = (array.values if self._size else array).buffers()[1]
-        address = buffer.address + array.offset * self._dtype.itemsize * max(1, self._size)
-        item, rest = divmod(address - _BASE, self._dtype.itemsize)
-        if rest or not 0 <= item < len(self._view) - len(array) * max(1, self._size):
+        address = buffer.address + array.offset * self._width
+        if address % self._dtype.itemsize:
             raise OverflowError
-        self._first[index] = item
+        if self._view is not None and (address - self._base) % self._grain:
+            nbytes = len(array) * self._width
+            if nbytes <= _COPIED:
+                address = self._copied(fragment, address, nbytes)
+                self._lazy[index] = False
+            else:
+                self._refine(address)
+        if self._view is None:
+            self._look(address)
+        self._addresses[index] = address
+        self._first[index] = (address - self._base) // self._grain
+        if not 0 <= self._first[index] < self._count - (self._ends[index] + 1) * self._per_row:
+            raise OverflowError
+
+    def _look(self, address: int) -> None:
+        """Describe the memory as grains, one of which begins at an address."""
+        self._base = _BASE + (address - _BASE) % self._grain
+        self._per_row = self._width // self._grain
+        self._view = _view(self._base, self._dtype, self._grain)
+        self._count = len(self._view)
+
+    def _refine(self, address: int) -> None:
+        """Use smaller grains, so that a fragment that lies differently is reached too."""
+        off = address - self._base
+        self._grain = min(self._grain, off & -off)
+        if self._grain < self._dtype.itemsize:
+            raise OverflowError
+        self._look(address)
+        opened = self._first >= 0
+        self._first[opened] = (self._addresses[opened] - self._base) // self._grain
+
+    def _copied(self, fragment: Fragment, address: int, nbytes: int) -> int:
+        """Return where a copy of a small fragment lies as all others do; it is verified first."""
+        fragment.verify(0, fragment.decoded.rows)
+        block = np.empty(nbytes + self._grain, np.uint8)
+        start = (self._base - block.ctypes.data) % self._grain
+        ctypes.memmove(block.ctypes.data + start, address, nbytes)
+        self._copies.append(block)
+        return int(block.ctypes.data) + start
 
     def take(self, rows: Positions) -> npt.NDArray[Any] | None:
         """Return the values at some rows, in their order.
@@ -164,11 +206,16 @@ class AddressedRows(_Opened):
         if found is None:
             return None
         _, inside, first = found
-        if self._size:
-            inside *= self._size
+        assert self._view is not None
+        if self._per_row > 1:
+            inside *= self._per_row
         inside += first
-        out: npt.NDArray[Any] = self._view[inside]
-        return out
+        if self._per_row > 1:
+            inside = (inside[:, None] + np.arange(self._per_row)).reshape(-1)
+        out = empty((len(inside), self._view.shape[1]), self._dtype)
+        # Nothing is out of range; "clip" spares numpy a copy of the result.
+        np.take(self._view, inside, axis=0, out=out, mode="clip")
+        return out.reshape((len(rows), self._size) if self._size else len(rows))
 
 
 @cache
@@ -204,8 +251,8 @@ class AddressedBlobs(_Opened):
             raise OverflowError
         self._first[index] = address
 
-    def take(self, rows: Positions) -> tuple[list[memoryview], Positions] | None:
-        """Return the values at some rows, in their order, and their lengths.
+    def take(self, rows: Positions) -> tuple[npt.NDArray[np.uint8], Positions] | None:
+        """Return the values at some rows, in their order, one after the other.
 
         Parameters
         ----------
@@ -214,10 +261,10 @@ class AddressedBlobs(_Opened):
 
         Returns
         -------
-        pieces : list of memoryview
-            Valid as long as this object lives.
-        lengths : ndarray of int64
-            Bytes of each.
+        data : ndarray of uint8
+            The bytes of all values.
+        edges : ndarray of int64, shape (n + 1,)
+            Where each value begins in ``data``, and where the last one ends.
         """
         found = self._locate(rows)
         if found is None:
@@ -225,11 +272,16 @@ class AddressedBlobs(_Opened):
         which, _, first = found
         slot = rows + which
         low, high = self._offsets[slot], self._offsets[slot + 1]
-        begin = (first + low).tolist()
-        end = (first + high).tolist()
-        memory = _memory()
-        pieces = [memory[a:b] for a, b in zip(begin, end, strict=True)]
-        return pieces, (high - low).astype(np.int64)
+        edges = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(high - low, out=edges[1:])
+        data = empty((int(edges[-1]),), np.dtype(np.uint8))
+        into, memory = memoryview(data.data), _memory()
+        at = 0
+        for begin, end in zip((first + low).tolist(), (first + high).tolist(), strict=True):
+            stop = at + end - begin
+            into[at:stop] = memory[begin:end]
+            at = stop
+        return data, edges
 
 
 def addressed_rows(track: Track, dtype: np.dtype[Any], size: int) -> AddressedRows | None:

@@ -20,6 +20,7 @@ from dreamdb.tracks.addressed import (
     addressed_blobs,
     addressed_rows,
 )
+from dreamdb.tracks.buffers import empty
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
@@ -95,7 +96,7 @@ def _direct(track: Track, rows: Positions) -> pa.Array | None:
         return access.take(numbers_array(rows))
     if isinstance(access, AddressedBlobs):
         found = access.take(rows)
-        return None if found is None else _joined(*found, None)
+        return None if found is None else _bytes_array(*found, None)
     values = _direct_numpy(track, rows)
     if values is None:
         return None
@@ -192,7 +193,7 @@ def _gather_fixed(
     size: int = 0,
 ) -> tuple[npt.NDArray[Any], Bools | None]:
     """Gather numbers, or with a ``size`` vectors of so many elements."""
-    out = np.empty((len(rows), size) if size else len(rows), dtype)
+    out = empty((len(rows), size) if size else (len(rows),), dtype)
     valid: Bools | None = None
     for begin, end, index, inside in track.groups(rows):
         fragment = track.fragment_at(index)
@@ -288,15 +289,22 @@ def _joined(
 ) -> pa.Array:
     """Return values of varying length as one array."""
     count = len(pieces)
+    edges = np.zeros(count + 1, np.int64)
+    np.cumsum(lengths, out=edges[1:])
+    return _bytes_array(b"".join(pieces), edges, valid)
+
+
+def _bytes_array(
+    data: bytes | npt.NDArray[np.uint8], edges: Positions, valid: Bools | None
+) -> pa.Array:
+    """Return values that lie one after the other as one array."""
+    count = len(edges) - 1
     bitmap, nulls = _mask_buffer(valid)
-    offsets_out = np.zeros(count + 1, np.int64)
-    np.cumsum(lengths, out=offsets_out[1:])
-    data_out = pa.py_buffer(b"".join(pieces))
-    if int(offsets_out[-1]) < 1 << 31:
-        buffers = [bitmap, pa.py_buffer(offsets_out.astype(np.int32)), data_out]
+    if int(edges[-1]) < 1 << 31:
+        buffers = [bitmap, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(data)]
         return pa.Array.from_buffers(pa.binary(), count, buffers, nulls)
     large = pa.Array.from_buffers(
-        pa.large_binary(), count, [bitmap, pa.py_buffer(offsets_out), data_out], nulls
+        pa.large_binary(), count, [bitmap, pa.py_buffer(edges), pa.py_buffer(data)], nulls
     )
     # More than 2 GiB in one array: the caller asked for too many rows at once.
     return large.cast(pa.binary())

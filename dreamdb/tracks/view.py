@@ -184,7 +184,7 @@ class View:
     @property
     def num_dead(self) -> int:
         """Deleted rows.  Cost: at most 1 object read, cached."""
-        return self.tombstones.rows
+        return 0 if self.content.tombstones is None else self.tombstones.rows
 
     def count(self) -> int:
         """Return how many records are visible.

@@ -1,0 +1,1 @@
+"""Tests of tracks: views, buffers, random access."""
