@@ -44,7 +44,9 @@ SLOW_FILES = frozenset(
         "torch/test_map_style.py",
         "torch/test_processes.py",
         "torch/test_resume.py",
+        "torch/test_ring.py",
         "torch/test_stream.py",
+        "tracks/test_random_access.py",
     }
 )
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dreamdb.errors import DreamDBError, InvalidInputError
 from dreamdb.model import ANCHOR
 from dreamdb.stream.epoch import EpochOrder
-from dreamdb.tracks import NUMPY_KINDS, Track, View, gather, gather_numpy, increasing
+from dreamdb.tracks import NUMPY_KINDS, Track, View, gather_list, gather_numpy, increasing
 
 __all__ = ["NULLS", "ColumnReader", "step_batches"]
 
@@ -85,7 +85,7 @@ class ColumnReader:
         out: dict[str, Any] = {ANCHOR: anchors}
         for name, track in self._tracks.items():
             if track.ftype.kind not in NUMPY_KINDS:
-                out[name] = gather(track, rows).to_pylist()
+                out[name] = gather_list(track, rows)
                 continue
             values, valid = gather_numpy(track, ordered, order)
             if valid is not None and self._nulls == "raise" and not valid.all():

@@ -29,7 +29,7 @@ from dreamdb.stream import (
     select_rows,
     step_batches,
 )
-from dreamdb.torch.batch_array import as_batch_array
+from dreamdb.torch.batch_array import as_batch_array, as_batch_list
 from dreamdb.torch.passes import BatchIterator, Progress
 from dreamdb.torch.shared_state import PassStart, SharedState
 from dreamdb.torch.state import StreamIdentity, find_states
@@ -249,7 +249,7 @@ class DreamDBDataset(IterableDataset[dict[str, Any]]):
     def _finished(self, batch: dict[str, Any]) -> dict[str, Any]:
         convert = torch.from_numpy if self.tensors else as_batch_array
         return {
-            name: convert(values) if isinstance(values, np.ndarray) else values
+            name: convert(values) if isinstance(values, np.ndarray) else as_batch_list(values)
             for name, values in batch.items()
         }
 

@@ -1,6 +1,13 @@
 """Opened contents: their tracks, anchors and values, as readers and writers both need them."""
 
-from dreamdb.tracks.gather import NUMPY_KINDS, gather, gather_numpy, increasing, validity
+from dreamdb.tracks.gather import (
+    NUMPY_KINDS,
+    gather,
+    gather_list,
+    gather_numpy,
+    increasing,
+    validity,
+)
 from dreamdb.tracks.source import Fragment, Source
 from dreamdb.tracks.track import Track
 from dreamdb.tracks.view import TIMELINE_TYPE, View, anchor_values, find_in_keys
@@ -15,6 +22,7 @@ __all__ = [
     "anchor_values",
     "find_in_keys",
     "gather",
+    "gather_list",
     "gather_numpy",
     "increasing",
     "validity",

@@ -266,22 +266,44 @@ class AddressedBlobs(_Opened):
         edges : ndarray of int64, shape (n + 1,)
             Where each value begins in ``data``, and where the last one ends.
         """
-        found = self._locate(rows)
+        found = self._bounds(rows)
         if found is None:
             return None
-        which, _, first = found
-        slot = rows + which
-        low, high = self._offsets[slot], self._offsets[slot + 1]
+        low, high = found
         edges = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(high - low, out=edges[1:])
         data = empty((int(edges[-1]),), np.dtype(np.uint8))
         into, memory = memoryview(data.data), _memory()
         at = 0
-        for begin, end in zip((first + low).tolist(), (first + high).tolist(), strict=True):
+        for begin, end in zip(low.tolist(), high.tolist(), strict=True):
             stop = at + end - begin
             into[at:stop] = memory[begin:end]
             at = stop
         return data, edges
+
+    def take_each(self, rows: Positions) -> list[bytes] | None:
+        """Return the values at some rows, in their order, as one object each.
+
+        Parameters
+        ----------
+        rows : ndarray of int64
+            Rows of the timeline, in any order; each must be in the track.
+        """
+        found = self._bounds(rows)
+        if found is None:
+            return None
+        memory = _memory()
+        bounds = zip(*(edge.tolist() for edge in found), strict=True)
+        return [bytes(memory[begin:end]) for begin, end in bounds]
+
+    def _bounds(self, rows: Positions) -> tuple[Positions, Positions] | None:
+        """Return where each value begins and ends in memory."""
+        found = self._locate(rows)
+        if found is None:
+            return None
+        which, _, first = found
+        slot = rows + which
+        return first + self._offsets[slot], first + self._offsets[slot + 1]
 
 
 def addressed_rows(track: Track, dtype: np.dtype[Any], size: int) -> AddressedRows | None:

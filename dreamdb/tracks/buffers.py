@@ -1,6 +1,6 @@
 """Memory for results that is used again once the caller has dropped what lay in it.
 
-Source: design/0007 section 4.  The first touch of fresh memory costs more than the copy into it:
+Source: design/0007.  The first touch of fresh memory costs more than the copy into it:
 the system maps and clears every page.  Results of more than :data:`SMALLEST` bytes lie in blocks
 of a pool; when the last array over a block is gone, the block serves the next result.
 """

@@ -24,7 +24,7 @@ from dreamdb.tracks.buffers import empty
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
 
-__all__ = ["NUMPY_KINDS", "gather", "gather_numpy", "increasing", "validity"]
+__all__ = ["NUMPY_KINDS", "gather", "gather_list", "gather_numpy", "increasing", "validity"]
 
 Positions = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -111,6 +111,28 @@ def _direct(track: Track, rows: Positions) -> pa.Array | None:
 def _direct_numpy(track: Track, rows: Positions) -> npt.NDArray[Any] | None:
     access = _access(track)
     return access.take(rows) if isinstance(access, AddressedRows) else None
+
+
+def gather_list(track: Track, rows: Positions) -> list[Any]:
+    """Return a track's values at some rows as Python objects.
+
+    Parameters
+    ----------
+    track, rows
+        As in :func:`gather`.
+
+    Returns
+    -------
+    list
+        In the order of ``rows``; None where there is no value.
+    """
+    if len(rows) and track.ftype.kind in BLOB_KINDS:
+        access = _access(track)
+        found = access.take_each(rows) if isinstance(access, AddressedBlobs) else None
+        if found is not None:
+            return found
+    out: list[Any] = gather(track, rows).to_pylist()
+    return out
 
 
 def increasing(rows: Positions) -> tuple[Positions, Positions | None]:
