@@ -72,7 +72,13 @@ class Ring:
         self._taken = self._bytes[:num_slots]
 
     def address_of(self, slot: int) -> int:
-        """Return where a slot's memory begins in this process."""
+        """Return where a slot's memory begins in this process.
+
+        Parameters
+        ----------
+        slot : int
+            Which one.
+        """
         return int(self._bytes.ctypes.data) + _HEADER + slot * self.slot_nbytes
 
     def claim(self, nbytes: int) -> tuple[int, Bytes1D] | None:
@@ -95,11 +101,23 @@ class Ring:
         return slot, self._bytes[start : start + nbytes]
 
     def lease(self, slot: int, nbytes: int) -> Bytes1D:
-        """Return a filled slot as an array that gives it back when it is dropped."""
+        """Return a filled slot as an array that gives it back when it is dropped.
+
+        Parameters
+        ----------
+        slot, nbytes : int
+            Which one, and how much of it.
+        """
         return np.asarray(_Lease(self, slot, nbytes))
 
     def free(self, slot: int) -> None:
-        """Let the other side fill a slot again."""
+        """Let the other side fill a slot again.
+
+        Parameters
+        ----------
+        slot : int
+            Which one.
+        """
         self._taken[slot] = 0
 
     @property
@@ -128,7 +146,15 @@ class Slot:
         self._introduced: tuple[Any, int, int] | None = None
 
     def introduce(self, descriptor: int, ring: Ring) -> None:
-        """Send the ring along."""
+        """Send the ring along.
+
+        Parameters
+        ----------
+        descriptor : int
+            Of the ring's memory; still the caller's.
+        ring : Ring
+            Its division.
+        """
         from multiprocessing.reduction import DupFd  # Not on every system.
 
         self._introduced = (DupFd(descriptor), ring.slot_nbytes, ring.num_slots)
