@@ -32,6 +32,7 @@ SLOW_FILES = frozenset(
         "cli/test_ingest.py",
         "cli/test_program.py",
         "concurrency/test_crashes.py",
+        "concurrency/test_endurance.py",
         "concurrency/test_readers.py",
         "concurrency/test_writers.py",
         "e2e/test_examples.py",
