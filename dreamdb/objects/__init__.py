@@ -7,6 +7,7 @@ from dreamdb.objects.address import (
     Kind,
     address_of,
     from_text,
+    num_pages,
     object_key,
     to_text,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "encode_document",
     "encode_ref_key",
     "from_text",
+    "num_pages",
     "object_key",
     "seal",
     "to_text",

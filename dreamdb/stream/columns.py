@@ -60,7 +60,19 @@ class ColumnReader:
         self._nulls = nulls
         self._timeline = view.timeline
         self._tracks: dict[str, Track] = {name: view.track(name) for name in fields}
+        self.num_rows = view.rows
         self.row_nbytes = 8 + sum(map(_row_nbytes, self._tracks.values()))
+
+    def expect(self, fraction: float) -> None:
+        """Say which part of all rows will be read soon, so that they are verified together.
+
+        Parameters
+        ----------
+        fraction : float
+            From 0 to 1.
+        """
+        for track in (self._timeline, *self._tracks.values()):
+            track.expected = fraction
 
     def read(self, rows: Positions) -> dict[str, Any]:
         """Return the values at some rows, in their order.
@@ -110,7 +122,11 @@ def _null_error(name: str, track: Track, anchor: int) -> InvalidInputError:
 
 
 def step_batches(
-    reader: ColumnReader, order: EpochOrder, shares: Iterable[tuple[int, int]]
+    reader: ColumnReader,
+    order: EpochOrder,
+    shares: Iterable[tuple[int, int]],
+    *,
+    world_size: int = 1,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the batches of some steps, several at a time.
 
@@ -122,6 +138,8 @@ def step_batches(
         Which record stands at each position.
     shares : iterable of (int, int)
         Positions ``[start, stop)`` of each batch, in the order wanted.
+    world_size : int
+        How many readers share the epoch.
 
     Yields
     ------
@@ -130,6 +148,7 @@ def step_batches(
         first block is one batch, so that it comes at once, and later ones grow up to 4 MiB.
     """
     remaining = _rows_of(order, iter(shares))
+    fraction = order.num_rows / max(1, reader.num_rows) / world_size
     most = max(1, min(_BLOCK_ROWS, _BLOCK_NBYTES // reader.row_nbytes))
     limit = 1
     while block := _take_block(remaining, limit):
@@ -139,6 +158,8 @@ def step_batches(
             # The batches in front of the failing one are good, and come first.
             for rows in block:
                 yield _read_block(reader, [rows])
+        # Not before the first batch is out: that one is to come at once.
+        reader.expect(fraction)
         limit = min(most, 4 * sum(map(len, block)))
 
 

@@ -240,7 +240,7 @@ class DreamDBDataset(IterableDataset[dict[str, Any]]):
         )
         reader = ColumnReader(view, self.fields, nulls=self.nulls)
         shares = (plan.share(position, step, rank) for step in steps)
-        blocks = step_batches(reader, order, shares)
+        blocks = step_batches(reader, order, shares, world_size=self.world_size * progress.workers)
         if get_worker_info() is None:
             # Workers read ahead by themselves.
             blocks = read_ahead(blocks)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from dreamdb.objects import PAGE_SIZE
 from dreamdb.tracks.buffers import empty
 from dreamdb.tracks.source import Fragment
 from dreamdb.tracks.track import Track
@@ -29,7 +30,6 @@ _SPACE: Final = 1 << 47
 _PAGE: Final = 4096
 _COPIED: Final = 64 << 10
 _MAX_NUMBERS: Final = 1 << 22
-_MOST: Final = 4
 
 
 class _Memory:
@@ -73,6 +73,7 @@ class _Opened:
         self._lazy = np.zeros(count, np.bool_)
         self._touched = np.zeros(count, np.int64)
         self._held: list[Fragment | None] = [None] * count
+        self._row_pages = 1 + track.nbytes // max(1, track.rows) // PAGE_SIZE
 
     def _open(self, index: int) -> None:
         raise AssertionError("each kind of values opens its own fragments")
@@ -104,17 +105,26 @@ class _Opened:
         touched = self._lazy[which]
         if not touched.any():
             return
-        for index in _members(which[touched]):
+        wholly: list[Fragment] = []
+        members = _members(which[touched])
+        for index in members:
             fragment = self._held[index]
             assert fragment is not None
             asked = inside[which == index]
-            self._touched[index] += len(asked)
-            if self._touched[index] * _MOST > fragment.decoded.rows:
-                # Most pages have been seen or soon will be: the rest at once is cheaper.
-                fragment.verify(0, fragment.decoded.rows)
+            # A page alone costs twice what it costs in a run.  Once so much has been paid for pages
+            # alone as all pages at once cost, or is about to be, the rest is verified at once.
+            self._touched[index] += 2 * len(asked) * self._row_pages
+            soon = 2 * fragment.decoded.rows * self._row_pages * self._track.expected
+            if self._touched[index] + soon > fragment.num_pages:
+                wholly.append(fragment)
             else:
                 fragment.verify_rows(np.sort(asked))
-            self._lazy[index] = fragment.lazy
+        if len(wholly) > 1:
+            list(self._track.source.pool().map(Fragment.verify_all, wholly))
+        elif wholly:
+            wholly[0].verify_all()
+        for index in members:
+            self._lazy[index] = self._held[index].lazy  # type: ignore[union-attr]
 
 
 class AddressedRows(_Opened):
@@ -182,7 +192,7 @@ class AddressedRows(_Opened):
 
     def _copied(self, fragment: Fragment, address: int, nbytes: int) -> int:
         """Return where a copy of a small fragment lies as all others do; it is verified first."""
-        fragment.verify(0, fragment.decoded.rows)
+        fragment.verify_all()
         block = np.empty(nbytes + self._grain, np.uint8)
         start = (self._base - block.ctypes.data) % self._grain
         ctypes.memmove(block.ctypes.data + start, address, nbytes)

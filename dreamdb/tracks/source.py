@@ -21,7 +21,7 @@ from dreamdb.codecs import DecodedFragment, decode
 from dreamdb.config import num_threads
 from dreamdb.errors import IntegrityError
 from dreamdb.model import Content, Cuts, Node, track_cuts
-from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, to_text
+from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, num_pages, to_text
 from dreamdb.store import ObjectCache
 from dreamdb.types import Address, FieldType
 
@@ -79,6 +79,15 @@ class Fragment:
             assert decoded.offsets is not None
             low, high = int(decoded.offsets[start]), int(decoded.offsets[stop])
         opened.verify(decoded.data_start + low, decoded.data_start + high)
+
+    def verify_all(self) -> None:
+        """Check the bytes of all rows."""
+        self.verify(0, self.decoded.rows)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages of the object behind lazily verified values; 0 without one."""
+        return 0 if self.opened is None else num_pages(self.opened.nbytes)
 
     def verify_rows(self, rows: npt.NDArray[np.int64]) -> None:
         """Check the bytes that hold increasing rows, each page once."""

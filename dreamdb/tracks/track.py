@@ -54,6 +54,8 @@ class Track:
         self._addresses: list[Address] | None = None
         # Prepared by `gather` when it is first asked for; False when it cannot be.
         self.random_access: Any = None
+        # Which part of the rows a reader has announced: they are then verified together.
+        self.expected = 0.0
         self._window: tuple[int, int, Entries, Positions, Positions] | None = None
         self._totals: tuple[int, int, int] | None = None
 
