@@ -1,14 +1,29 @@
 """Looking after a space: reachability, garbage, verification."""
 
-from dreamdb.maintain.reach import GcReport, collect_garbage, reachable_objects, roots
+from dreamdb.maintain.collect import (
+    TRASH_KEEP_NS,
+    GcReport,
+    RestoreReport,
+    collect_garbage,
+    restore_trash,
+)
+from dreamdb.maintain.garbage import Garbage
+from dreamdb.maintain.mark import Marks
+from dreamdb.maintain.reach import reachable_objects
+from dreamdb.maintain.roots import roots
 from dreamdb.maintain.verify import Damage, VerifyReport, verify_space
 
 __all__ = [
+    "TRASH_KEEP_NS",
     "Damage",
+    "Garbage",
     "GcReport",
+    "Marks",
+    "RestoreReport",
     "VerifyReport",
     "collect_garbage",
     "reachable_objects",
+    "restore_trash",
     "roots",
     "verify_space",
 ]

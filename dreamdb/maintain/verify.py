@@ -15,7 +15,8 @@ import numpy.typing as npt
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
 from dreamdb.history import load_manifest, resolve_address, skip_address
-from dreamdb.maintain.reach import reachable_objects, roots
+from dreamdb.maintain.reach import reachable_objects
+from dreamdb.maintain.roots import roots
 from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
@@ -80,7 +81,8 @@ class VerifyReport:
 
 
 class _Verifier:
-    def __init__(self, backend: Backend, source: Source, *, data: bool) -> None:
+    def __init__(self, backend: Backend, source: Source, *, data: bool, now_ns: int | None) -> None:
+        self._now_ns = now_ns
         self._backend = backend
         self._source = source
         self._data = data
@@ -119,7 +121,7 @@ class _Verifier:
         """Follow every root."""
         found: list[tuple[str, Address]] = []
         try:
-            found.extend(roots(self._backend))
+            found.extend(roots(self._backend, now_ns=self._now_ns))
         except DreamDBError as error:
             # A damaged ref or log ends the listing; what was listed before it is still checked.
             self.report.damage.append(
@@ -136,7 +138,7 @@ class _Verifier:
         """Name every ref that needs a damaged object, not only the one that was followed first."""
         hurt: dict[str, list[str]] = {d.object: [] for d in self.report.damage if d.object}
         for name, address in found:
-            reached = reachable_objects(self._backend, self._source, [address], lenient=True)
+            reached = reachable_objects(self._source, [address], lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [
@@ -311,7 +313,9 @@ class _Verifier:
             view.dead()
 
 
-def verify_space(backend: Backend, source: Source, *, data: bool = True) -> VerifyReport:
+def verify_space(
+    backend: Backend, source: Source, *, data: bool = True, now_ns: int | None = None
+) -> VerifyReport:
     """Check a space.
 
     Parameters
@@ -320,6 +324,8 @@ def verify_space(backend: Backend, source: Source, *, data: bool = True) -> Veri
         The space.
     data : bool
         Also read every fragment and check its values and cuts.
+    now_ns : int, optional
+        The present, nanoseconds since the epoch: older entries of reflogs keep nothing.
 
     Returns
     -------
@@ -330,4 +336,4 @@ def verify_space(backend: Backend, source: Source, *, data: bool = True) -> Veri
     -----
     Cost: with ``data`` every reachable object once, else documents and tree nodes only.
     """
-    return _Verifier(backend, source, data=data).run()
+    return _Verifier(backend, source, data=data, now_ns=now_ns).run()

@@ -4,21 +4,33 @@ from dreamdb.store.cache import CacheCounters, ObjectCache
 from dreamdb.store.locate import open_backend
 from dreamdb.store.ports import (
     Backend,
+    DocumentStore,
     LogEntry,
     ObjectStore,
     RefStore,
     RefValue,
+    StoredDocument,
+    Trash,
+    TrashedObject,
     Upload,
+    documents_of,
+    trash_of,
 )
 
 __all__ = [
     "Backend",
     "CacheCounters",
+    "DocumentStore",
     "LogEntry",
     "ObjectCache",
     "ObjectStore",
     "RefStore",
     "RefValue",
+    "StoredDocument",
+    "Trash",
+    "TrashedObject",
     "Upload",
+    "documents_of",
     "open_backend",
+    "trash_of",
 ]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from dreamdb.codecs import DecodedFragment, decode
 from dreamdb.config import num_threads
 from dreamdb.errors import IntegrityError
+from dreamdb.history import open_content
 from dreamdb.model import Content, Node
 from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, to_text
 from dreamdb.store import ObjectCache
@@ -142,13 +143,13 @@ class Source:
         return current[1]
 
     def content(self, address: Address) -> Content:
-        """Return a content object.
+        """Return a content, or the one that stands in for it since some records were purged.
 
         Notes
         -----
         Cost: 1 object read, cached.
         """
-        return Content.decode(self.cache.open(address, Kind.CONTENT).view())
+        return Content.decode(open_content(self.cache, address).view())
 
     def node(self, address: Address) -> Node:
         """Return a tree node.
@@ -176,6 +177,12 @@ class Source:
             self._nodes[address] = node
             if len(self._nodes) > _MAX_NODES:
                 self._nodes.popitem(last=False)
+
+    def forget(self, address: Address) -> None:
+        """Drop an object that the collector has taken away."""
+        self.cache.forget(address)
+        with self._lock:
+            self._nodes.pop(address, None)
 
     def is_ready(self, ftype: FieldType, address: Address, *, last_key: int = 0) -> bool:
         """Return whether a fragment is open here and has nothing left to verify.

@@ -1,0 +1,90 @@
+"""Looking after a space: what is checked, collected, expired, purged.
+
+Source: design/0011, design/0015.
+"""
+
+from __future__ import annotations
+
+from dreamdb.dataset.session import OpenSpace
+from dreamdb.maintain import (
+    GcReport,
+    RestoreReport,
+    VerifyReport,
+    collect_garbage,
+    restore_trash,
+    verify_space,
+)
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """The verbs that look after a space.  Those that remove something only look by default.
+
+    Parameters
+    ----------
+    opened : OpenSpace
+        The backend and its caches.
+    """
+
+    def __init__(self, opened: OpenSpace) -> None:
+        self._space = opened
+
+    def gc(self, *, dry_run: bool = True, trash: bool = True) -> GcReport:
+        """Find objects that no ref and no recent move of a ref needs, and take them away.
+
+        Commits of other processes may go on; each waits for a moment while a batch of objects is
+        taken away.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Only look.
+        trash : bool
+            Move objects to the trash, where they stay for seven days.  Otherwise delete them, and
+            everything in the trash, for good.
+
+        Returns
+        -------
+        GcReport
+            What is needed, what is not, and why.
+
+        Raises
+        ------
+        IntegrityError
+            When a ref cannot be followed, or there is none: nothing was removed.
+        StorageError
+            When the storage has no trash and ``trash`` is true.
+
+        Notes
+        -----
+        Cost: 1 listing, 1 read per manifest, content and tree node; fragments are not read.
+        """
+        return collect_garbage(
+            self._space.backend, self._space.source, dry_run=dry_run, trash=trash
+        )
+
+    def restore_trash(self, *, dry_run: bool = True) -> RestoreReport:
+        """Bring back what the collector has thrown away in the last seven days.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Only look.
+
+        Returns
+        -------
+        RestoreReport
+            The commits among them: make a branch on one of them to keep it.
+        """
+        return restore_trash(self._space.backend, dry_run=dry_run)
+
+    def verify(self, *, data: bool = True) -> VerifyReport:
+        """Check every reachable object and what they say about each other.
+
+        Parameters
+        ----------
+        data : bool
+            Also read and check all values; otherwise trees and documents only.
+        """
+        return verify_space(self._space.backend, self._space.source, data=data)
