@@ -39,6 +39,7 @@ SLOW_FILES = frozenset(
         "e2e/test_tutorial.py",
         "format/test_corruption.py",
         "format/test_independent_reader.py",
+        "maintain/test_collect_crashes.py",
         "model/test_history_independence.py",
         "property/test_machine.py",
         "torch/test_map_style.py",

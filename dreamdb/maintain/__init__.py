@@ -11,17 +11,22 @@ from dreamdb.maintain.garbage import Garbage
 from dreamdb.maintain.mark import Marks
 from dreamdb.maintain.reach import reachable_objects
 from dreamdb.maintain.roots import roots
+from dreamdb.maintain.usage import DiskUsage, FieldUsage, RefUsage, disk_usage
 from dreamdb.maintain.verify import Damage, VerifyReport, verify_space
 
 __all__ = [
     "TRASH_KEEP_NS",
     "Damage",
+    "DiskUsage",
+    "FieldUsage",
     "Garbage",
     "GcReport",
     "Marks",
+    "RefUsage",
     "RestoreReport",
     "VerifyReport",
     "collect_garbage",
+    "disk_usage",
     "reachable_objects",
     "restore_trash",
     "roots",

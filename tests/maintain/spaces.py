@@ -10,9 +10,10 @@ import numpy as np
 
 import dreamdb as vd
 from dreamdb.dataset.session import OpenSpace
+from dreamdb.history import resolve_address
 from dreamdb.maintain import GcReport, collect_garbage, verify_space
 from dreamdb.maintain.roots import REFLOG_KEEP_NS
-from dreamdb.store import Backend, open_backend
+from dreamdb.store import Backend, RefValue, open_backend
 
 _NUMBERS = itertools.count()
 
@@ -77,13 +78,12 @@ def objects(backend: Backend) -> set[bytes]:
 
 def state(backend: Any) -> dict[str, Any]:
     """Return everything that a reader who has nothing cached sees."""
-    import gc
-
-    gc.collect()  # A handle that is gone must not leave its caches to a new one.
-    space = vd.connect(backend)
+    opened = open_caches(backend)
     out: dict[str, Any] = {}
-    for ref in space.refs():
-        ds = space.open(ref.name)
+    for name, address in backend.refs.list():
+        found = resolve_address(opened.cache, name, RefValue(address))
+        ds = vd.Dataset(opened, name, found.manifest, None)
         log = [(r.manifest, r.message) for r in ds.log()]
-        out[ref.name] = (ref.kind, ds.scan().to_arrow().to_pylist(), ds.metadata, log)
+        records = ds.scan().to_arrow().to_pylist()
+        out[name] = (found.is_snapshot, records, ds.metadata, log)
     return out

@@ -203,11 +203,16 @@ def test_a_transaction_keeps_the_collector_out(tmp_path: Path) -> None:
             collect(backend)
     assert ds.count() == 41
     assert collect(backend).removed == 0
-    with pytest.raises(vd.AlreadyExistsError), ds.transaction() as tx:
-        tx.append_many([{"_anchor": 5_001, "x": 7}])
-        tx.append_many([{"_anchor": 5_001, "x": 7}])
+    with pytest.raises(vd.AlreadyExistsError):
+        _append_twice(ds)
     assert collect(backend).removed > 0
     assert well(backend)
+
+
+def _append_twice(ds: vd.Dataset) -> None:
+    with ds.transaction() as tx:
+        tx.append_many([{"_anchor": 5_001, "x": 7}])
+        tx.append_many([{"_anchor": 5_001, "x": 7}])
 
 
 def test_dead_writers_leave_nothing(tmp_path: Path) -> None:
