@@ -5,16 +5,19 @@ Source: design/0011, design/0015.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from dreamdb.dataset.session import OpenSpace
 from dreamdb.maintain import (
     DiskUsage,
+    ExpireReport,
     GcReport,
     RestoreReport,
     VerifyReport,
     collect_garbage,
     disk_usage,
+    expire_history,
     restore_trash,
     verify_space,
 )
@@ -82,6 +85,35 @@ class Upkeep:
             The commits among them: make a branch on one of them to keep it.
         """
         return restore_trash(self._space.backend, dry_run=dry_run)
+
+    def expire(self, keep: int | str | datetime.timedelta, *, dry_run: bool = True) -> ExpireReport:
+        """Shorten the history: intermediate manifests go, snapshots and all tips stay.
+
+        Logs, merges and time travel then pass over what is gone.  The next :meth:`gc` takes the
+        manifests away, and the data that only they needed.
+
+        Parameters
+        ----------
+        keep : int, str or timedelta
+            How many manifests of each branch, or for how long: ``"30 days"``.
+        dry_run : bool
+            Only look.
+
+        Returns
+        -------
+        ExpireReport
+            How many stay, and which go.
+
+        Raises
+        ------
+        InvalidInputError
+            When ``keep`` is no number above zero and no span of time.
+
+        Notes
+        -----
+        Cost: 1 read per manifest; 2 small documents are written.
+        """
+        return expire_history(self._space.backend, self._space.source, keep, dry_run=dry_run)
 
     def du(self, refs: Sequence[str] | None = None) -> DiskUsage:
         """Return how many bytes refs, their fields and snapshots take, alone and together.

@@ -7,6 +7,7 @@ from dreamdb.maintain.collect import (
     collect_garbage,
     restore_trash,
 )
+from dreamdb.maintain.expire import ExpireReport, expire_history
 from dreamdb.maintain.garbage import Garbage
 from dreamdb.maintain.mark import Marks
 from dreamdb.maintain.reach import reachable_objects
@@ -18,6 +19,7 @@ __all__ = [
     "TRASH_KEEP_NS",
     "Damage",
     "DiskUsage",
+    "ExpireReport",
     "FieldUsage",
     "Garbage",
     "GcReport",
@@ -27,6 +29,7 @@ __all__ = [
     "VerifyReport",
     "collect_garbage",
     "disk_usage",
+    "expire_history",
     "reachable_objects",
     "restore_trash",
     "roots",
