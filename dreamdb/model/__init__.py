@@ -33,7 +33,7 @@ from dreamdb.model.schema import (
     field_type,
     row_nbytes,
 )
-from dreamdb.model.tree import build_tree, edit_tree, leaf_entries, walk_nodes
+from dreamdb.model.tree import build_tree, check_child, edit_tree, leaf_entries, walk_nodes
 
 __all__ = [
     "ANCHOR",
@@ -56,6 +56,7 @@ __all__ = [
     "Tag",
     "build_tree",
     "check_algorithm",
+    "check_child",
     "check_field_name",
     "check_space",
     "decode_cuts",
