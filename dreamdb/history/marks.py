@@ -175,8 +175,19 @@ def redactions(documents: DocumentStore) -> list[Redaction]:
     return [Redaction.decode(document.body) for document in found if document is not None]
 
 
-def resolve_content(cache: ObjectCache, content: Address) -> tuple[Address, list[Redaction]]:
+def resolve_content(
+    cache: ObjectCache, content: Address, *, fresh: bool = False
+) -> tuple[Address, list[Redaction]]:
     """Return the content that stands for another, and the redactions that led there.
+
+    Parameters
+    ----------
+    cache : ObjectCache
+        Of the space.
+    content : Address
+        What a manifest names.
+    fresh : bool
+        Look into the store, whatever this process remembers of it.
 
     Raises
     ------
@@ -190,6 +201,8 @@ def resolve_content(cache: ObjectCache, content: Address) -> tuple[Address, list
     passed: list[Redaction] = []
     at = content
     while True:
+        if fresh:
+            cache.forget(at)
         try:
             cache.open(at, Kind.CONTENT)
             return at, passed
@@ -206,11 +219,16 @@ def resolve_content(cache: ObjectCache, content: Address) -> tuple[Address, list
             at = found.replacement
 
 
-def open_content(cache: ObjectCache, content: Address) -> OpenedObject:
+def open_content(cache: ObjectCache, content: Address, *, fresh: bool = False) -> OpenedObject:
     """Return a content object, or the one that stands in for it since it was redacted.
+
+    Parameters
+    ----------
+    cache, content, fresh
+        As in :func:`resolve_content`.
 
     Notes
     -----
     Cost: 1 object read, cached.
     """
-    return cache.open(resolve_content(cache, content)[0], Kind.CONTENT)
+    return cache.open(resolve_content(cache, content, fresh=fresh)[0], Kind.CONTENT)

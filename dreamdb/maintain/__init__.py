@@ -10,6 +10,7 @@ from dreamdb.maintain.collect import (
 from dreamdb.maintain.expire import ExpireReport, expire_history
 from dreamdb.maintain.garbage import Garbage
 from dreamdb.maintain.mark import Marks
+from dreamdb.maintain.purge import AbsenceReport, PurgeReport, check_absent, purge_records
 from dreamdb.maintain.reach import reachable_objects
 from dreamdb.maintain.roots import roots
 from dreamdb.maintain.usage import DiskUsage, FieldUsage, RefUsage, disk_usage
@@ -17,6 +18,7 @@ from dreamdb.maintain.verify import Damage, VerifyReport, verify_space
 
 __all__ = [
     "TRASH_KEEP_NS",
+    "AbsenceReport",
     "Damage",
     "DiskUsage",
     "ExpireReport",
@@ -24,12 +26,15 @@ __all__ = [
     "Garbage",
     "GcReport",
     "Marks",
+    "PurgeReport",
     "RefUsage",
     "RestoreReport",
     "VerifyReport",
+    "check_absent",
     "collect_garbage",
     "disk_usage",
     "expire_history",
+    "purge_records",
     "reachable_objects",
     "restore_trash",
     "roots",

@@ -30,6 +30,7 @@ __all__ = [
     "RestoreReport",
     "collect_garbage",
     "mark_roots",
+    "remover",
     "restore_trash",
 ]
 
@@ -193,7 +194,7 @@ def collect_garbage(
     report = replace(report, emptied=len(old), emptied_nbytes=sum(one.nbytes for one in old))
     if dry_run:
         return report
-    remove = _remover(backend, bin_, trash=trash, now_ns=now)
+    remove = remover(backend, bin_, trash=trash, now_ns=now)
     steps = [(address, phase) for address, _, phase in ranked]
     removed = _sweep(backend, source, marks, steps, remove, now_ns=now)
     with backend.objects.hold_exclusive():
@@ -233,10 +234,22 @@ def _sweep(
     return removed
 
 
-def _remover(
+def remover(
     backend: Backend, bin_: Trash | None, *, trash: bool, now_ns: int
 ) -> Callable[[list[Address]], None]:
-    """Return what takes objects away durably."""
+    """Return what takes objects away durably.
+
+    Parameters
+    ----------
+    backend : Backend
+        The space.
+    bin_ : Trash or None
+        Its trash.
+    trash : bool
+        Leave the objects there; otherwise they are gone at once.
+    now_ns : int
+        When they are thrown away.
+    """
 
     def delete(addresses: list[Address]) -> None:
         for address in addresses:

@@ -95,7 +95,8 @@ class Marks:
         if kind is not Kind.CONTENT:
             # What this process remembers says nothing about what is stored.
             self._source.cache.forget(address)
-        return needs_of(self._source, address, self._source.cache.open(address, kind))
+        opened = self._source.cache.open(address, kind)
+        return needs_of(self._source, address, opened, fresh=True)
 
     def _add(self, keys: Keys) -> None:
         self._loose.append(keys)

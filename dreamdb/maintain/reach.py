@@ -39,8 +39,19 @@ class Needs:
     fragments: npt.NDArray[np.uint8] | None = None
 
 
-def needs_of(source: Source, address: Address, opened: OpenedObject) -> Needs:
+def needs_of(
+    source: Source, address: Address, opened: OpenedObject, *, fresh: bool = False
+) -> Needs:
     """Return what an object names; a manifest's parents are those of its cut, if it has one.
+
+    Parameters
+    ----------
+    source : Source
+        The space.
+    address, opened : Address, OpenedObject
+        The object.
+    fresh : bool
+        Look into the store for a manifest's content, whatever this process remembers of it.
 
     Raises
     ------
@@ -51,7 +62,7 @@ def needs_of(source: Source, address: Address, opened: OpenedObject) -> Needs:
         return node_needs(opened)
     if opened.kind is Kind.MANIFEST:
         manifest = load_manifest(source.cache, address)
-        content = open_content(source.cache, manifest.content)
+        content = open_content(source.cache, manifest.content, fresh=fresh)
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
         return Needs([*parents, (content.address, Kind.CONTENT)])

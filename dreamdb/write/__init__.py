@@ -18,12 +18,14 @@ from dreamdb.write.commit import (
     commit,
     create_branch,
     create_ref,
+    make_manifest,
     stage_root,
 )
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
 from dreamdb.write.stage import Stage
+from dreamdb.write.tracks import Removed, remove_records
 
 __all__ = [
     "KEY_KINDS",
@@ -34,6 +36,7 @@ __all__ = [
     "Committed",
     "DeleteRecords",
     "DropField",
+    "Removed",
     "RenameField",
     "SetCells",
     "SetMetadata",
@@ -48,6 +51,8 @@ __all__ = [
     "commit",
     "create_branch",
     "create_ref",
+    "make_manifest",
+    "remove_records",
     "slabs",
     "stage_root",
 ]

@@ -54,7 +54,7 @@ def make(backend: Any, rows: int = 40, name: str = "main", commits: int = 3) -> 
         vd.Schema().add_scalar_int("x").add_scalar_string("s").add_embedding("v", 8).add_text("t")
     )
     ds = vd.Dataset.create(name, schema, backend=backend)
-    for part in np.array_split(np.arange(rows), commits):
+    for part in np.array_split(np.arange(rows), commits) if rows else ():
         ds.append_many([record(int(i)) for i in part], message=f"rows from {part[0]}")
     return ds
 
