@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dreamdb.cli.blocks import Block, Column, Facts, Paragraph, Table
 from dreamdb.cli.invocation import Invocation, command
-from dreamdb.cli.opening import open_space
+from dreamdb.cli.opening import RefName, open_space
 from dreamdb.cli.output import Output
+from dreamdb.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from dreamdb import Space
-    from dreamdb.maintain import GcReport
+    from dreamdb.maintain import AbsenceReport, GcReport
 
 __all__: list[str] = []  # commands are reached through the table of program.py
 
@@ -22,18 +23,32 @@ __all__: list[str] = []  # commands are reached through the table of program.py
 @command("verify", short_help="Check every object that a ref needs.")
 @click.argument("space", required=False)
 @click.option("--no-data", is_flag=True, help="Documents and trees only; read no values.")
-def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
+@click.option(
+    "--absent",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Also that this record is gone from every version and byte.",
+)
+@click.option("--ref", type=RefName(), help="The dataset that --absent means.")
+def verify(
+    invocation: Invocation,
+    space: str | None,
+    no_data: bool,
+    absent: tuple[int, ...],
+    ref: str | None,
+) -> None:
     """Check that every object of SPACE (or --backend) is there, is itself and fits the others.
 
-    Leaves with 1 when something is wrong.
+    Leaves with 1 when something is wrong, or a record of --absent may still be there.
 
     Example: dreamdb verify data/space
     """
     from dreamdb.dataset import format_nbytes
+    from dreamdb.objects import to_text
 
     opened = open_space(invocation, space)
     report = opened.verify(data=not no_data)
-    data = {
+    data: dict[str, Any] = {
         "url": opened.url,
         "ok": report.ok,
         "refs": report.refs,
@@ -41,7 +56,21 @@ def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
         "objects": report.objects,
         "nbytes": report.nbytes,
         "damage": [asdict(damage) for damage in report.damage],
+        "redacted": [
+            {
+                "content": to_text(one.content),
+                "replacement": to_text(one.replacement),
+                "records": one.records,
+                "time_ns": one.time_ns,
+                "who": one.who,
+                "why": one.why,
+            }
+            for one in report.redactions
+        ],
     }
+    gone = _check_absent(invocation, opened, absent, ref) if absent else None
+    if gone is not None:
+        data["absent"] = asdict(gone) | {"ok": gone.ok}
     checked = (
         f"checked {report.refs:,} refs, {report.manifests:,} manifests, "
         f"{report.objects:,} objects, {format_nbytes(report.nbytes)}"
@@ -60,10 +89,41 @@ def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
                 ]
             )
         )
+    if report.redactions:
+        blocks.append(Paragraph(f"redacted: {len(report.redactions):,} states of the data"))
     blocks.append(Paragraph("all is well" if report.ok else f"{len(report.damage):,} found"))
+    if gone is not None:
+        blocks.append(_absence(gone))
     invocation.output().result(data, blocks)
-    if not report.ok:
+    if not report.ok or (gone is not None and not gone.ok):
         raise click.exceptions.Exit(1)
+
+
+def _check_absent(
+    invocation: Invocation, space: Space, anchors: tuple[int, ...], ref: str | None
+) -> AbsenceReport:
+    if ref is None:
+        names = space.datasets()
+        if len(names) != 1:
+            raise InvalidInputError(
+                f"{space.url} has {len(names)} branches",
+                hint="say which dataset is meant: --ref NAME",
+            )
+        ref = names[0]
+    return space.open(ref).maintain.absent(list(anchors))
+
+
+def _absence(report: AbsenceReport) -> Block:
+    if report.ok:
+        return Paragraph(f"absent from {report.contents:,} states of the data and from every byte")
+    held = ", ".join(f"{anchor} in {manifest[:10]}" for manifest, anchor in report.held_by[:8])
+    return Facts(
+        [
+            ("still held", held + (", ..." if len(report.held_by) > 8 else "")),
+            ("garbage", f"{report.garbage:,} objects: gc --yes --no-trash" * bool(report.garbage)),
+            ("trash", f"{report.trash:,} objects: gc --yes --no-trash" * bool(report.trash)),
+        ]
+    )
 
 
 @command("gc", short_help="Remove objects that no ref needs.")
