@@ -41,6 +41,7 @@ SLOW_FILES = frozenset(
         "format/test_corruption.py",
         "format/test_independent_reader.py",
         "maintain/test_collect_crashes.py",
+        "maintain/test_leases.py",
         "maintain/test_purge.py",
         "model/test_history_independence.py",
         "property/test_machine.py",

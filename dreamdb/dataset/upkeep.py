@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Sequence
 
 from dreamdb.dataset.session import OpenSpace
+from dreamdb.errors import StorageError
 from dreamdb.maintain import (
     DiskUsage,
     ExpireReport,
@@ -16,11 +17,13 @@ from dreamdb.maintain import (
     RestoreReport,
     VerifyReport,
     collect_garbage,
+    collect_leased,
     disk_usage,
     expire_history,
     restore_trash,
     verify_space,
 )
+from dreamdb.store import LeasedBackend
 
 __all__ = ["Upkeep"]
 
@@ -67,6 +70,14 @@ class Upkeep:
         -----
         Cost: 1 listing, 1 read per manifest, content and tree node; fragments are not read.
         """
+        backend = self._space.backend
+        if isinstance(backend, LeasedBackend):
+            if trash and not dry_run:
+                raise StorageError(
+                    f"{backend.url} has no trash: what is deleted there is gone",
+                    hint="gc(dry_run=False, trash=False), or gc --yes --no-trash",
+                )
+            return collect_leased(backend, self._space.source, dry_run=dry_run)
         return collect_garbage(
             self._space.backend, self._space.source, dry_run=dry_run, trash=trash
         )

@@ -7,6 +7,7 @@ from dreamdb.maintain.collect import (
     collect_garbage,
     restore_trash,
 )
+from dreamdb.maintain.condemn import collect_leased
 from dreamdb.maintain.expire import ExpireReport, expire_history
 from dreamdb.maintain.garbage import Garbage
 from dreamdb.maintain.mark import Marks
@@ -32,6 +33,7 @@ __all__ = [
     "VerifyReport",
     "check_absent",
     "collect_garbage",
+    "collect_leased",
     "disk_usage",
     "expire_history",
     "purge_records",

@@ -1,6 +1,7 @@
 """Where objects and refs are kept: directories, memory, and whatever fsspec reaches."""
 
 from dreamdb.store.cache import CacheCounters, ObjectCache
+from dreamdb.store.leases import LeasedBackend, LeaseTerms
 from dreamdb.store.locate import open_backend
 from dreamdb.store.ports import (
     Backend,
@@ -9,6 +10,7 @@ from dreamdb.store.ports import (
     ObjectStore,
     RefStore,
     RefValue,
+    StampedObjects,
     StoredDocument,
     Trash,
     TrashedObject,
@@ -21,11 +23,14 @@ __all__ = [
     "Backend",
     "CacheCounters",
     "DocumentStore",
+    "LeaseTerms",
+    "LeasedBackend",
     "LogEntry",
     "ObjectCache",
     "ObjectStore",
     "RefStore",
     "RefValue",
+    "StampedObjects",
     "StoredDocument",
     "Trash",
     "TrashedObject",

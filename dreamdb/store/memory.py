@@ -18,7 +18,7 @@ from dreamdb.errors import (
     ObjectMissingError,
     StorageError,
 )
-from dreamdb.objects import SealedObject, check_ref_name, object_key, to_text
+from dreamdb.objects import Envelope, SealedObject, check_ref_name, object_key, to_text
 from dreamdb.store.document_keys import (
     SPACE_DOCUMENT,
     check_document_key,
@@ -175,6 +175,26 @@ class MemoryObjects:
         """Remove an object; missing is not an error."""
         with self._space.changing():
             self._space.objects.pop(address, None)
+
+    def stamp(self, address: Address) -> bytes | None:
+        """Return the nonce of an object's envelope, or None when it is missing."""
+        stored = self._space.here().objects.get(address)
+        return None if stored is None else Envelope.nonce_of(stored)
+
+    def delete_stamped(self, address: Address, stamp: bytes) -> bool:
+        """Remove an object if it still carries a stamp; return whether it did."""
+        with self._space.changing():
+            stored = self._space.objects.get(address)
+            if stored is None or Envelope.nonce_of(stored) != stamp:
+                return False
+            del self._space.objects[address]
+            return True
+
+    def replace(self, sealed: SealedObject) -> None:
+        """Store one object even if the space has it."""
+        object_key(sealed.address)  # Refuses what is not an address.
+        with self._space.changing():
+            self._space.objects[sealed.address] = sealed.to_bytes()
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep the collector away while a commit runs."""

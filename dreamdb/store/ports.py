@@ -23,6 +23,7 @@ __all__ = [
     "ObjectStore",
     "RefStore",
     "RefValue",
+    "StampedObjects",
     "StoredDocument",
     "Trash",
     "TrashedObject",
@@ -240,6 +241,27 @@ class Backend(Protocol):
 
     def create_space(self, document: bytes) -> bool:
         """Write ``space.json`` unless there is one; return whether this call wrote it."""
+        ...
+
+
+@runtime_checkable
+class StampedObjects(ObjectStore, Protocol):
+    """An object store that tells two uploads of one object apart: what leases need.
+
+    A stamp is anything that differs between uploads: the nonce of the envelope, or the version
+    that the server compares.
+    """
+
+    def stamp(self, address: Address) -> bytes | None:
+        """Return the stamp of an object, or None when it is missing."""
+        ...
+
+    def delete_stamped(self, address: Address, stamp: bytes) -> bool:
+        """Remove an object in one step if it still carries a stamp; return whether it did."""
+        ...
+
+    def replace(self, sealed: SealedObject) -> None:
+        """Store one object durably even if the store has it, with a stamp of its own."""
         ...
 
 
