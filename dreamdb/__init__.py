@@ -26,6 +26,7 @@ if _TYPE_CHECKING:
         Transaction,
         compare_refs,
         connect,
+        prove,
     )
     from dreamdb.errors import (
         AlreadyExistsError,
@@ -52,6 +53,7 @@ if _TYPE_CHECKING:
         StorageError,
         UnsupportedFormatError,
     )
+    from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, col
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
@@ -75,6 +77,7 @@ __all__ = [
     "MissingDependencyError",
     "NotFoundError",
     "ObjectMissingError",
+    "Proof",
     "ReadOnlyError",
     "RefConflictError",
     "RefInfo",
@@ -92,7 +95,9 @@ __all__ = [
     "col",
     "compare_refs",
     "connect",
+    "prove",
     "show_versions",
+    "verify_proof",
 ]
 
 # Public names load their module when first used, so that the import itself, and every command's
@@ -112,6 +117,7 @@ _HOMES = {
         "Transaction",
         "compare_refs",
         "connect",
+        "prove",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",
@@ -137,6 +143,10 @@ _HOMES = {
         "StateError",
         "StorageError",
         "UnsupportedFormatError",
+    ),
+    "dreamdb.proofs": (
+        "Proof",
+        "verify_proof",
     ),
     "dreamdb.read": (
         "Comparison",

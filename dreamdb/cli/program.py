@@ -40,6 +40,11 @@ _COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reflog": ("history", "reflog"),
     "verify": ("maintenance", "verify"),
     "gc": ("maintenance", "gc"),
+    "expire": ("upkeep", "expire"),
+    "du": ("upkeep", "du"),
+    "purge": ("upkeep", "purge"),
+    "prove": ("proofs", "prove"),
+    "verify-proof": ("proofs", "verify_proof"),
     "doctor": ("doctor", "doctor"),
     "completion": ("completion", "completion"),
 }

@@ -1,6 +1,7 @@
 """Values and their canonical bytes: pure functions from Arrow arrays to payloads and back."""
 
 from dreamdb.codecs.arrays import numbers_array
+from dreamdb.codecs.cell import ReadRange, anchors_behind, cell_value
 from dreamdb.codecs.coerce import coerce
 from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
 from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
@@ -17,7 +18,10 @@ __all__ = [
     "MAX_FRAGMENT_NBYTES",
     "DecodedFragment",
     "EncodedFragment",
+    "ReadRange",
+    "anchors_behind",
     "arrow_type",
+    "cell_value",
     "check_canonical",
     "coerce",
     "decode",

@@ -33,7 +33,7 @@ from dreamdb.codecs.messages import (
 from dreamdb.errors import FormatError
 from dreamdb.types import BLOB_KINDS, FieldType
 
-__all__ = ["DecodedFragment", "check_canonical", "decode"]
+__all__ = ["DecodedFragment", "check_canonical", "decode", "physical_types"]
 
 _SIGNED: Final = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED: Final = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
@@ -193,7 +193,7 @@ def _decode_whole(
     ftype: FieldType, payload: memoryview, rows: int, last_key: int
 ) -> DecodedFragment:
     """Decode a payload all of whose bytes are verified."""
-    template = _template_of(payload, _physical_types(ftype))
+    template = _template_of(payload, physical_types(ftype))
     if len(template.batches) == 2:
         array = _read_dictionary(template, payload, rows)
         return DecodedFragment(array, rows, array.null_count)
@@ -207,7 +207,7 @@ def _decode_whole(
     return DecodedFragment(array, rows, array.null_count)
 
 
-def _physical_types(ftype: FieldType) -> Sequence[pa.DataType]:
+def physical_types(ftype: FieldType) -> Sequence[pa.DataType]:
     """Return every physical type that a field's kind can have."""
     if ftype.kind in ("int", "timestamp"):
         return _SIGNED

@@ -4,6 +4,7 @@ from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
+from dreamdb.dataset.maintained import Maintenance, prove
 from dreamdb.dataset.representation import format_nbytes
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
@@ -17,6 +18,7 @@ __all__ = [
     "Handle",
     "Log",
     "LogRecord",
+    "Maintenance",
     "OpenSpace",
     "RefInfo",
     "Scan",
@@ -31,4 +33,5 @@ __all__ = [
     "format_time",
     "manifest_at",
     "open_space",
+    "prove",
 ]

@@ -12,7 +12,7 @@ from typing import Any, Self
 from dreamdb.dataset.schema import Schema
 from dreamdb.dataset.session import OpenSpace
 from dreamdb.errors import IntegrityError, ReadOnlyError
-from dreamdb.history import load_manifest, resolve_ref
+from dreamdb.history import load_manifest, resolve_content, resolve_ref
 from dreamdb.objects import to_text
 from dreamdb.tracks import View
 from dreamdb.types import Address
@@ -102,7 +102,8 @@ class Handle:
     @property
     def content_id(self) -> str:
         """Address of the content: equal stored state, equal address, whatever the history."""
-        return to_text(load_manifest(self._space.cache, self._manifest).content)
+        cache = self._space.cache
+        return to_text(resolve_content(cache, load_manifest(cache, self._manifest).content)[0])
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dreamdb.errors import InvalidInputError, NotFoundError
+from dreamdb.history import load_marks
 from dreamdb.model import check_space, new_space
 from dreamdb.store import Backend, ObjectCache, open_backend
 from dreamdb.tracks import Source
@@ -35,13 +36,20 @@ class OpenSpace:
         What to open again in another process.
     storage_options : mapping
         As given by the user; never shown.
+    document : bytes
+        The space's ``space.json``, checked.
     """
 
     def __init__(
-        self, backend: Backend, given: str | Backend, storage_options: Mapping[str, Any]
+        self,
+        backend: Backend,
+        given: str | Backend,
+        storage_options: Mapping[str, Any],
+        document: bytes,
     ) -> None:
         self.backend = backend
         self.cache = ObjectCache(backend.objects)
+        load_marks(self.cache, backend, document)
         self.source = Source(self.cache)
         self.given = given
         self.storage_options = dict(storage_options)
@@ -97,7 +105,7 @@ def open_space(
 
     Notes
     -----
-    Cost: 1 read of ``space.json`` per process.
+    Cost: 1 read of ``space.json`` per process; 1 document more when the history was cut.
     """
     options = dict(storage_options or {})
     if isinstance(backend, (str, os.PathLike)):
@@ -128,6 +136,6 @@ def open_space(
         if document is None:
             raise NotFoundError(f"the space at {opened.url} vanished while it was made")
     check_space(document, opened.url)
-    space = OpenSpace(opened, given, options)
+    space = OpenSpace(opened, given, options, document)
     with _LOCK:
         return _OPEN.setdefault(key, space)

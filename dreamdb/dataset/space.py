@@ -13,10 +13,10 @@ from typing import Any
 from dreamdb import config
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
+from dreamdb.dataset.upkeep import Upkeep
 from dreamdb.dataset.versions import reflog_records
-from dreamdb.errors import InvalidInputError, ReadOnlyError
+from dreamdb.errors import InvalidInputError
 from dreamdb.history import load_manifest, resolve_address, resolve_ref
-from dreamdb.maintain import GcReport, VerifyReport, collect_garbage, verify_space
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
 from dreamdb.store import LogEntry
@@ -55,7 +55,7 @@ class RefInfo:
     metadata: Mapping[str, str]
 
 
-class Space:
+class Space(Upkeep):
     """One place that holds objects and refs.
 
     Parameters
@@ -63,9 +63,6 @@ class Space:
     opened : OpenSpace
         The backend and its caches.
     """
-
-    def __init__(self, opened: OpenSpace) -> None:
-        self._space = opened
 
     @property
     def url(self) -> str:
@@ -182,30 +179,6 @@ class Space:
             As in :func:`compare_refs`.
         """
         return _compare(self._space, refs, fields)
-
-    def gc(self, *, dry_run: bool = True) -> GcReport:
-        """Report which objects no ref or reflog reaches.
-
-        Parameters
-        ----------
-        dry_run : bool
-            Must be true: this version reports and deletes nothing.
-        """
-        if not dry_run:
-            raise ReadOnlyError(
-                "this version reports garbage and deletes nothing", hint="gc(dry_run=True)"
-            )
-        return collect_garbage(self._space.backend, self._space.source)
-
-    def verify(self, *, data: bool = True) -> VerifyReport:
-        """Check every reachable object and what they say about each other.
-
-        Parameters
-        ----------
-        data : bool
-            Also read and check all values; otherwise trees and documents only.
-        """
-        return verify_space(self._space.backend, self._space.source, data=data)
 
     def __repr__(self) -> str:
         return f"Space({self.url!r}, {len(self.list_refs())} refs)"

@@ -11,9 +11,10 @@ from typing import Any, Self
 
 from dreamdb import config
 from dreamdb.dataset.handle import Handle
+from dreamdb.dataset.locate import find_manifest, require_stored
 from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
-from dreamdb.history import ancestors, first_parents, load_manifest, resolve_address
+from dreamdb.history import ancestors, first_parents, resolve_address
 from dreamdb.model import Tag
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.store import LogEntry
@@ -54,6 +55,8 @@ class Versions(Handle):
         ------
         AlreadyExistsError
             When a ref has that name.
+        NotFoundError
+            When this version was collected since it was opened.
 
         Notes
         -----
@@ -71,6 +74,7 @@ class Versions(Handle):
             )
         tag = Tag(label, self._manifest, config.author(), said, time.time_ns(), notes)
         with space.backend.objects.hold():
+            require_stored(space, self._manifest)
             create_snapshot(space.backend, space.source, tag)
         timeline = self._view.content.timeline
         return {
@@ -108,11 +112,9 @@ class Versions(Handle):
         space = self._space
         manifest = self._manifest
         if at is not None:
-            from dreamdb.dataset.locate import find_manifest
-
             manifest = find_manifest(space, at)
         with space.backend.objects.hold():
-            load_manifest(space.cache, manifest)
+            require_stored(space, manifest)
             create_ref(space.backend, name, manifest)
         return type(self)(space, name, manifest, None)
 

@@ -6,6 +6,7 @@ Source: design/0004 section 3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -474,6 +475,7 @@ class Transaction(WriteVerbs):
         self._state: View | None = None
         self._stage: Stage | None = None
         self._base: tuple[Address, View] | None = None
+        self._held: AbstractContextManager[None] | None = None
 
     def __enter__(self) -> Self:
         if self._stage is not None:
@@ -482,7 +484,11 @@ class Transaction(WriteVerbs):
         with self._handle._lock:
             self._base = self._handle._manifest, self._handle._view
         self._state = self._base[1]
-        self._stage = Stage(space.backend, space.source)
+        # What the changes write is needed by no ref before the end: the collector must wait.
+        held = space.backend.objects.hold()
+        stage = Stage(space.backend, space.source)
+        held.__enter__()
+        self._held, self._stage = held, stage
         return self
 
     def _look(self) -> View:
@@ -515,11 +521,15 @@ class Transaction(WriteVerbs):
         trace: TracebackType | None,
     ) -> None:
         assert self._stage is not None
+        assert self._held is not None
         self._stage.abort()
-        changes, state = self._changes, self._state
-        self._changes, self._state, self._stage = [], None, None
-        if kind is None and changes:
-            # The handle may have moved meanwhile; the changes were made on what it was.
-            self._handle._commit(
-                changes, self._message, self._application, base=self._base, prepared=state
-            )
+        changes, state, held = self._changes, self._state, self._held
+        self._changes, self._state, self._stage, self._held = [], None, None, None
+        try:
+            if kind is None and changes:
+                # The handle may have moved meanwhile; the changes were made on what it was.
+                self._handle._commit(
+                    changes, self._message, self._application, base=self._base, prepared=state
+                )
+        finally:
+            held.__exit__(None, None, None)

@@ -1,14 +1,19 @@
 """The manifest DAG: loading, ancestry, merge bases, time travel.
 
-Source: design/0002 section 9.2.
+Source: design/0002 section 9.2; design/0015 section 5 for cuts.  Where the history was cut, the
+parents of a manifest are those of its cut: every walk here goes through :func:`load_manifest`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
 
-from dreamdb.errors import NotFoundError
+from dreamdb.errors import NotFoundError, ObjectMissingError
+from dreamdb.history.marks import reload_cuts
 from dreamdb.model import Manifest, skip_generation
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import ObjectCache
@@ -25,8 +30,11 @@ __all__ = [
 ]
 
 
+_Result = TypeVar("_Result")
+
+
 def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
-    """Return the manifest at an address.
+    """Return the manifest at an address; where the history was cut, with the parents of the cut.
 
     Raises
     ------
@@ -37,7 +45,46 @@ def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     -----
     Cost: 1 object read, cached.
     """
-    return cache.parsed(address, Kind.MANIFEST, Manifest.decode)
+    manifest = cache.parsed(address, Kind.MANIFEST, Manifest.decode)
+    parents = cache.cuts.get(address)
+    return manifest if parents is None else replace(manifest, parents=parents, skip=None)
+
+
+def _walk(cache: ObjectCache, work: Callable[[], _Result]) -> _Result:
+    """Run a walk; once more when the history was cut since this process looked."""
+    try:
+        return work()
+    except ObjectMissingError:
+        if not reload_cuts(cache):
+            raise
+        return work()
+
+
+def _walk_on(
+    cache: ObjectCache, start: Callable[[], Iterator[tuple[Address, Manifest]]]
+) -> Iterator[tuple[Address, Manifest]]:
+    """Yield from a walk; go on with the new cuts when the history was cut meanwhile."""
+    told: set[Address] = set()
+    while True:
+        try:
+            for address, manifest in start():
+                if address not in told:
+                    told.add(address)
+                    yield address, manifest
+            return
+        except ObjectMissingError:
+            if not reload_cuts(cache):
+                raise
+
+
+def _skip_of(cache: ObjectCache, manifest: Manifest) -> Address | None:
+    """Return the skip address, unless what it names has been cut away."""
+    if manifest.skip is not None and cache.cuts:
+        try:
+            load_manifest(cache, manifest.skip)
+        except ObjectMissingError:
+            return None
+    return manifest.skip
 
 
 def ancestors(
@@ -59,6 +106,12 @@ def ancestors(
     Cost: 1 object read per manifest.  Order: generation, then time, then address, descending, so
     it does not depend on the order of the tips.
     """
+    return islice(_walk_on(cache, lambda: _ancestors(cache, tips, limit)), limit)
+
+
+def _ancestors(
+    cache: ObjectCache, tips: tuple[Address, ...], limit: int | None
+) -> Iterator[tuple[Address, Manifest]]:
     heap: list[tuple[int, int, Address]] = []
     seen: set[Address] = set()
     loaded: dict[Address, Manifest] = {}
@@ -84,6 +137,10 @@ def ancestors(
 
 def first_parents(cache: ObjectCache, tip: Address) -> Iterator[tuple[Address, Manifest]]:
     """Yield a branch's own line: the tip, its first parent, and so on."""
+    return _walk_on(cache, lambda: _first_parents(cache, tip))
+
+
+def _first_parents(cache: ObjectCache, tip: Address) -> Iterator[tuple[Address, Manifest]]:
     address: Address | None = tip
     while address is not None:
         manifest = load_manifest(cache, address)
@@ -99,21 +156,34 @@ def _first_parent_at(cache: ObjectCache, address: Address, generation: int) -> A
             return address
         parent = manifest.parents[0]
         if manifest.skip is not None and skip_generation(manifest.generation) >= generation:
-            parent = manifest.skip
+            parent = _skip_of(cache, manifest) or parent
         address = parent
 
 
 def skip_address(cache: ObjectCache, parent: Address, generation: int) -> Address | None:
     """Return the skip address of a manifest of ``generation`` whose first parent is ``parent``.
 
+    None also where the history was cut before it: only the whole history can tell it.
+
     Notes
     -----
     Cost: about one cached manifest read on average, a logarithmic number at worst.
     """
-    target = skip_generation(generation)
+    return _walk(cache, lambda: _skip_address(cache, parent, skip_generation(generation)))
+
+
+def _skip_address(cache: ObjectCache, parent: Address, target: int) -> Address | None:
     if target >= load_manifest(cache, parent).generation:
         return None
-    return _first_parent_at(cache, parent, target)
+    address = parent
+    while (manifest := load_manifest(cache, address)).generation > target:
+        if address in cache.cuts or not manifest.parents:
+            return None
+        skip = None
+        if manifest.skip is not None and skip_generation(manifest.generation) >= target:
+            skip = _skip_of(cache, manifest)
+        address = skip or manifest.parents[0]
+    return address
 
 
 def is_ancestor(cache: ObjectCache, old: Address, new: Address) -> bool:
@@ -124,8 +194,10 @@ def is_ancestor(cache: ObjectCache, old: Address, new: Address) -> bool:
     Cost: along first parents a logarithmic number of reads; through merges one per manifest of a
     later generation.
     """
-    if old == new:
-        return True
+    return old == new or _walk(cache, lambda: _is_ancestor(cache, old, new))
+
+
+def _is_ancestor(cache: ObjectCache, old: Address, new: Address) -> bool:
     goal = load_manifest(cache, old).generation
     if _first_parent_at(cache, new, goal) == old:
         return True
@@ -151,6 +223,10 @@ def merge_base(cache: ObjectCache, ours: Address, theirs: Address) -> list[Addre
     list of Address
         Empty for unrelated histories, more than one for criss-cross merges; sorted.
     """
+    return _walk(cache, lambda: _merge_base(cache, ours, theirs))
+
+
+def _merge_base(cache: ObjectCache, ours: Address, theirs: Address) -> list[Address]:
     left, right, stale = 1, 2, 4
     flags: dict[Address, int] = {}
     heap: list[tuple[int, Address]] = []
@@ -188,6 +264,10 @@ def ancestor_at_time(cache: ObjectCache, tip: Address, time_ns: int) -> Address:
     -----
     Cost: a logarithmic number of manifest reads.
     """
+    return _walk(cache, lambda: _ancestor_at_time(cache, tip, time_ns))
+
+
+def _ancestor_at_time(cache: ObjectCache, tip: Address, time_ns: int) -> Address:
     address = tip
     while True:
         manifest = load_manifest(cache, address)
@@ -199,6 +279,6 @@ def ancestor_at_time(cache: ObjectCache, tip: Address, time_ns: int) -> Address:
                 f"{to_text(address)} is of {manifest.time_ns} ns",
                 time_ns=time_ns,
             )
-        address, skip = manifest.parents[0], manifest.skip
+        address, skip = manifest.parents[0], _skip_of(cache, manifest)
         if skip is not None and load_manifest(cache, skip).time_ns > time_ns:
             address = skip

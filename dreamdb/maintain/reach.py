@@ -1,91 +1,119 @@
-"""Reachability: which objects the refs and reflogs of a space need.
+"""Reachability: which objects a set of manifests and tags needs.
 
-Source: design/0011.
+Source: design/0011, design/0015 section 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from dreamdb.errors import DreamDBError, IntegrityError
-from dreamdb.history import resolve_address
-from dreamdb.model import Content, Manifest, Node
-from dreamdb.objects import Kind, OpenedObject
-from dreamdb.store import Backend, RefValue
+from dreamdb.history import load_manifest, open_content
+from dreamdb.model import Content, Node, Tag
+from dreamdb.objects import Kind, OpenedObject, to_text
 from dreamdb.tracks import Source
-from dreamdb.types import ZERO_ADDRESS, Address
+from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address
 
-__all__ = ["GcReport", "collect_garbage", "reachable_objects", "roots", "starting_points"]
+__all__ = ["Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+
+Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
-class GcReport:
-    """What a collection would do.
+class Needs:
+    """What one object names.
 
     Parameters
     ----------
-    reachable, reachable_nbytes : int
-        Objects that some root needs, and their stored bytes.
-    garbage : tuple of (str, int)
-        Text address and stored bytes of every object that no root needs.
-    roots : int
-        Refs and reflog entries that were followed.
+    objects : list of (Address, Kind)
+        Documents and nodes, to be followed.
+    fragments : ndarray of uint8, shape (n, 33), or None
+        Addresses of fragments, the leaves.
     """
 
-    reachable: int
-    reachable_nbytes: int
-    garbage: tuple[tuple[str, int], ...] = field(default=())
-    roots: int = 0
-
-    @property
-    def garbage_nbytes(self) -> int:
-        """Stored bytes of the garbage."""
-        return sum(nbytes for _, nbytes in self.garbage)
+    objects: list[tuple[Address, Kind]]
+    fragments: npt.NDArray[np.uint8] | None = None
 
 
-def roots(backend: Backend) -> Iterator[tuple[str, RefValue]]:
-    """Yield every root: refs, then what their reflogs name.
-
-    Yields
-    ------
-    tuple of (str, RefValue)
-        The ref's name, or ``"reflog of"`` and the name, and the value to follow.
-    """
-    yield from backend.refs.list()
-    for name in backend.refs.logs():
-        for entry in backend.refs.read_log(name):
-            for address in (entry.old, entry.new):
-                if address is not None:
-                    yield f"reflog of {name}", RefValue(address)
-
-
-def starting_points(source: Source, followed: list[tuple[str, RefValue]]) -> list[Address]:
-    """Return the objects to start from: what a ref names, or what its carried tag names.
+def needs_of(
+    source: Source, address: Address, opened: OpenedObject, *, fresh: bool = False
+) -> Needs:
+    """Return what an object names; a manifest's parents are those of its cut, if it has one.
 
     Parameters
     ----------
     source : Source
         The space.
-    followed : list of (str, RefValue)
-        From :func:`roots`.
+    address, opened : Address, OpenedObject
+        The object.
+    fresh : bool
+        Look into the store for a manifest's content, whatever this process remembers of it.
+
+    Raises
+    ------
+    IntegrityError
+        When it is damaged, or no object that history can name.
     """
-    return [
-        value.address
-        if value.carried is None
-        else resolve_address(source.cache, name, value).manifest
-        for name, value in followed
+    if opened.kind is Kind.NODE:
+        return node_needs(opened)
+    if opened.kind is Kind.MANIFEST:
+        manifest = load_manifest(source.cache, address)
+        content = open_content(source.cache, manifest.content, fresh=fresh)
+        # Not the skip address: it is one of the ancestors, or has been cut away.
+        parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
+        return Needs([*parents, (content.address, Kind.CONTENT)])
+    if opened.kind is Kind.CONTENT:
+        content_ = Content.decode(opened.view())
+        trees = [content_.timeline, content_.tombstones, *content_.tracks.values()]
+        return Needs([(root, Kind.NODE) for root in trees if root is not None])
+    if opened.kind is Kind.TAG:
+        return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
+    raise IntegrityError(
+        f"a {opened.kind.name.lower()} is named as history", object=to_text(address)
+    )
+
+
+def node_needs(opened: OpenedObject) -> Needs:
+    """Return what a tree node names, all-null chunks left out."""
+    node = Node.decode(opened.view())
+    raw = np.ascontiguousarray(node.entries["address"]).view(np.uint8).reshape(-1, ADDRESS_SIZE)
+    if node.level == 1:
+        # Only the zero address starts with a zero byte.
+        return Needs([], raw if raw[:, 0].all() else raw[raw[:, 0] != 0])
+    joined = raw.tobytes()
+    children = [
+        Address(joined[at : at + ADDRESS_SIZE]) for at in range(0, len(joined), ADDRESS_SIZE)
     ]
+    return Needs([(child, Kind.NODE) for child in children])
+
+
+def address_keys(addresses: npt.NDArray[np.uint8]) -> Keys:
+    """Return the first eight bytes of each digest: what objects are marked by.
+
+    Parameters
+    ----------
+    addresses : ndarray of uint8, shape (n, 33)
+
+    Notes
+    -----
+    Two objects that share these bytes would both be kept when one of them is needed, which does
+    no harm; for 10^9 objects the odds of a single such pair are 1 in 37.
+    """
+    return np.ascontiguousarray(addresses[:, 1:9]).view(np.uint64).ravel()
 
 
 def reachable_objects(
-    backend: Backend, source: Source, starts: list[Address], *, lenient: bool = False
+    source: Source, starts: list[Address], *, lenient: bool = False
 ) -> Iterator[tuple[Address, Kind | None]]:
     """Yield every object the starts need, each once, the referring one first.
 
     Parameters
     ----------
-    backend, source : Backend, Source
+    source : Source
         The space.
     starts : list of Address
         Manifests and tags.
@@ -94,7 +122,7 @@ def reachable_objects(
 
     Notes
     -----
-    Cost: 1 object read per manifest, content and tree node; fragments are not read.
+    Cost: 1 object read per manifest, content and tree node, cached; fragments are not read.
     """
     seen: set[Address] = set()
     stack: list[tuple[Address, Kind | None]] = [(a, None) for a in starts]
@@ -108,70 +136,12 @@ def reachable_objects(
             continue
         try:
             opened = source.cache.open(address, kind)
-            kind, below = opened.kind, _named_by(source, address, opened)
+            kind, needs = opened.kind, needs_of(source, address, opened)
         except DreamDBError:
             if not lenient:
                 raise
-            below = []
+            needs = Needs([])
         yield address, kind
-        stack += below
-
-
-def _named_by(
-    source: Source, address: Address, opened: OpenedObject
-) -> list[tuple[Address, Kind | None]]:
-    """Return the objects that an object names, and what they must be."""
-    if opened.kind is Kind.MANIFEST:
-        manifest = Manifest.decode(opened.view())
-        out: list[tuple[Address, Kind | None]] = [(p, Kind.MANIFEST) for p in manifest.parents]
-        if manifest.skip is not None:
-            out.append((manifest.skip, Kind.MANIFEST))
-        return [*out, (manifest.content, Kind.CONTENT)]
-    if opened.kind is Kind.CONTENT:
-        content = Content.decode(opened.view())
-        trees = [content.timeline, content.tombstones, *content.tracks.values()]
-        return [(root, Kind.NODE) for root in trees if root is not None]
-    if opened.kind is Kind.TAG:
-        found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
-        return [(found.manifest, Kind.MANIFEST)]
-    if opened.kind is Kind.NODE:
-        node = Node.decode(opened.view())
-        below = Kind.FRAGMENT if node.level == 1 else Kind.NODE
-        return [(Address(a.tobytes()), below) for a in node.entries["address"]]
-    raise IntegrityError(f"a {opened.kind.name.lower()} is named as history")
-
-
-def _label_of(payload: memoryview) -> str:
-    from dreamdb.model import Tag
-
-    return Tag.decode(payload).label
-
-
-def collect_garbage(backend: Backend, source: Source) -> GcReport:
-    """Report which objects no root needs.
-
-    Raises
-    ------
-    IntegrityError
-        When a root cannot be followed: nothing may be called garbage then.
-    """
-    followed = list(roots(backend))
-    live: set[Address] = set()
-    try:
-        starts = starting_points(source, followed)
-        for address, _ in reachable_objects(backend, source, starts):
-            live.add(address)
-    except DreamDBError as error:
-        raise IntegrityError(
-            f"garbage cannot be told while the space is damaged: {error}",
-            hint="run `dreamdb verify`",
-        ) from error
-    garbage, nbytes = [], 0
-    from dreamdb.objects import to_text
-
-    for address, size in backend.objects.list():
-        if address in live:
-            nbytes += size
-        else:
-            garbage.append((to_text(address), size))
-    return GcReport(len(live), nbytes, tuple(sorted(garbage)), len(followed))
+        stack += needs.objects
+        if needs.fragments is not None:
+            stack += [(Address(row.tobytes()), Kind.FRAGMENT) for row in needs.fragments]

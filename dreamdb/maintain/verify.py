@@ -14,9 +14,20 @@ import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
-from dreamdb.history import load_manifest, resolve_address, skip_address
-from dreamdb.maintain.reach import reachable_objects, roots, starting_points
-from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
+from dreamdb.history import load_manifest, resolve_address, resolve_content, skip_address
+from dreamdb.maintain.reach import reachable_objects
+from dreamdb.maintain.roots import roots, starting_points
+from dreamdb.model import (
+    ANCHOR,
+    Content,
+    Entries,
+    Manifest,
+    Node,
+    Redaction,
+    build_tree,
+    leaf_entries,
+    track_cuts,
+)
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source, Track, View, anchor_values
@@ -65,6 +76,8 @@ class VerifyReport:
         Payload bytes that were hashed.
     damage : list of Damage
         What is wrong; empty when all is well.
+    redactions : list of Redaction
+        Contents that were purged; others stand in for them.
     """
 
     refs: int = 0
@@ -72,6 +85,7 @@ class VerifyReport:
     objects: int = 0
     nbytes: int = 0
     damage: list[Damage] = field(default_factory=list)
+    redactions: list[Redaction] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -80,7 +94,8 @@ class VerifyReport:
 
 
 class _Verifier:
-    def __init__(self, backend: Backend, source: Source, *, data: bool) -> None:
+    def __init__(self, backend: Backend, source: Source, *, data: bool, now_ns: int | None) -> None:
+        self._now_ns = now_ns
         self._backend = backend
         self._source = source
         self._data = data
@@ -119,7 +134,7 @@ class _Verifier:
         """Follow every root."""
         found: list[tuple[str, RefValue]] = []
         try:
-            found.extend(roots(self._backend))
+            found.extend(roots(self._backend, now_ns=self._now_ns))
         except DreamDBError as error:
             # A damaged ref or log ends the listing; what was listed before it is still checked.
             self.report.damage.append(
@@ -140,7 +155,7 @@ class _Verifier:
                 starts = starting_points(self._source, [(name, value)])
             except DreamDBError:
                 continue  # The ref itself is the damage, and is named already.
-            reached = reachable_objects(self._backend, self._source, starts, lenient=True)
+            reached = reachable_objects(self._source, starts, lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [
@@ -181,25 +196,15 @@ class _Verifier:
         manifest = load_manifest(self._source.cache, address)
         self.report.manifests += 1
         parents += manifest.parents
-        before = [load_manifest(self._source.cache, parent) for parent in manifest.parents]
-        if manifest.generation != max((m.generation for m in before), default=-1) + 1 or any(
-            m.time_ns >= manifest.time_ns for m in before
-        ):
-            raise FormatError(
-                f"the manifest {to_text(address)} does not follow its parents",
-                object=to_text(address),
-            )
-        if manifest.parents:
-            skip = skip_address(self._source.cache, manifest.parents[0], manifest.generation)
-            if manifest.skip != skip:
-                raise FormatError(
-                    f"the manifest {to_text(address)} has another skip address than its history",
-                    object=to_text(address),
-                )
+        self._descent(address, manifest)
+        if manifest.content not in self._objects:
+            self._source.cache.forget(manifest.content)
+        content_address, passed = resolve_content(self._source.cache, manifest.content)
         if manifest.content in self._contents:
             return
         self._contents.add(manifest.content)
-        content = Content.decode(self._count(manifest.content, Kind.CONTENT))
+        self.report.redactions += [one for one in passed if one not in self.report.redactions]
+        content = Content.decode(self._count(content_address, Kind.CONTENT))
         view = View(self._source, content)
         self._guard(ref, partial(self._track, ref, ANCHOR, view))
         for name in content.schema:
@@ -209,6 +214,30 @@ class _Verifier:
                 name=name,
             )
         self._guard(ref, partial(self._tombstones, view))
+
+    def _descent(self, address: Address, manifest: Manifest) -> None:
+        """Check that a manifest follows its parents, or at a cut those that are left."""
+        cache = self._source.cache
+        before = [load_manifest(cache, parent) for parent in manifest.parents]
+        least = max((m.generation for m in before), default=-1) + 1
+        cut = address in cache.cuts
+        if (manifest.generation < least if cut else manifest.generation != least) or any(
+            m.time_ns >= manifest.time_ns for m in before
+        ):
+            raise FormatError(
+                f"the manifest {to_text(address)} does not follow its parents",
+                object=to_text(address),
+            )
+        # None is what a writer puts who sees a part of the history only.
+        if manifest.skip is not None:
+            skip = None
+            if manifest.parents:
+                skip = skip_address(cache, manifest.parents[0], manifest.generation)
+            if skip != manifest.skip and not (skip is None and cache.cuts):
+                raise FormatError(
+                    f"the manifest {to_text(address)} has another skip address than its history",
+                    object=to_text(address),
+                )
 
     def _track(self, ref: str, name: str, view: View) -> None:
         track = view.track(name)
@@ -317,7 +346,9 @@ class _Verifier:
             view.dead()
 
 
-def verify_space(backend: Backend, source: Source, *, data: bool = True) -> VerifyReport:
+def verify_space(
+    backend: Backend, source: Source, *, data: bool = True, now_ns: int | None = None
+) -> VerifyReport:
     """Check a space.
 
     Parameters
@@ -326,6 +357,8 @@ def verify_space(backend: Backend, source: Source, *, data: bool = True) -> Veri
         The space.
     data : bool
         Also read every fragment and check its values and cuts.
+    now_ns : int, optional
+        The present, nanoseconds since the epoch: older entries of reflogs keep nothing.
 
     Returns
     -------
@@ -336,4 +369,4 @@ def verify_space(backend: Backend, source: Source, *, data: bool = True) -> Veri
     -----
     Cost: with ``data`` every reachable object once, else documents and tree nodes only.
     """
-    return _Verifier(backend, source, data=data).run()
+    return _Verifier(backend, source, data=data, now_ns=now_ns).run()

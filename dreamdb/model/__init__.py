@@ -9,6 +9,17 @@ from dreamdb.model.documents import (
     new_space,
     skip_generation,
 )
+from dreamdb.model.marks import (
+    CUTS,
+    MAX_CUT_PARENTS,
+    REDACTIONS,
+    HistoryCuts,
+    Redaction,
+    decode_cuts,
+    encode_cuts,
+    required_features,
+    with_feature,
+)
 from dreamdb.model.node import Entries, Node, empty_entries, entry_dtype, stats_kind
 from dreamdb.model.schema import (
     ANCHOR,
@@ -22,12 +33,15 @@ from dreamdb.model.schema import (
     field_type,
     row_nbytes,
 )
-from dreamdb.model.tree import build_tree, edit_tree, leaf_entries, walk_nodes
+from dreamdb.model.tree import build_tree, check_child, edit_tree, leaf_entries, walk_nodes
 
 __all__ = [
     "ANCHOR",
+    "CUTS",
     "LADDER",
+    "MAX_CUT_PARENTS",
     "OPEN",
+    "REDACTIONS",
     "TIMELINE_RUNGS",
     "TOMBSTONE_RUNGS",
     "Content",
@@ -35,26 +49,33 @@ __all__ = [
     "Entries",
     "Field",
     "FieldList",
+    "HistoryCuts",
     "Manifest",
     "Node",
+    "Redaction",
     "Tag",
     "build_tree",
     "check_algorithm",
+    "check_child",
     "check_field_name",
     "check_space",
+    "decode_cuts",
     "default_rungs",
     "edit_tree",
     "empty_entries",
+    "encode_cuts",
     "entry_dtype",
     "field_type",
     "leaf_entries",
     "nearest_rung",
     "new_space",
     "next_rung",
+    "required_features",
     "row_nbytes",
     "rung_ends",
     "skip_generation",
     "stats_kind",
     "track_cuts",
     "walk_nodes",
+    "with_feature",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dreamdb.errors import FormatError, InvalidInputError, UnsupportedFormatError
+from dreamdb.model.marks import CUTS, REDACTIONS
 from dreamdb.model.schema import FieldList
 from dreamdb.objects import check_ref_name, decode_document, encode_document, from_text, to_text
 from dreamdb.types import Address, Bytes
@@ -18,7 +19,7 @@ from dreamdb.types import Address, Bytes
 __all__ = ["Content", "Manifest", "Tag", "check_space", "new_space", "skip_generation"]
 
 FORMAT: Final = 1
-REQUIRED_FEATURES: Final[frozenset[str]] = frozenset()
+REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CUTS, REDACTIONS})
 
 
 def _text(address: Address | None) -> str | None:

@@ -18,7 +18,7 @@ from dreamdb.model.cuts import NODE_RULE, closed_ends, node_salt
 from dreamdb.model.node import Entries, Node, StatsKind, empty_entries
 from dreamdb.types import Address
 
-__all__ = ["Emit", "Load", "build_tree", "edit_tree", "leaf_entries", "walk_nodes"]
+__all__ = ["Emit", "Load", "build_tree", "check_child", "edit_tree", "leaf_entries", "walk_nodes"]
 
 Load: TypeAlias = Callable[[Address], Node]
 Emit: TypeAlias = Callable[[Node], Address]

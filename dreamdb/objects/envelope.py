@@ -95,6 +95,11 @@ class Envelope:
             os.urandom(8),
         )
 
+    @staticmethod
+    def nonce_of(head: Bytes) -> bytes:
+        """Return the nonce of a stored object, given at least its envelope."""
+        return bytes(memoryview(head)[32:40])
+
     @classmethod
     def parse(cls, head: Bytes, stored_nbytes: int | None, name: str) -> Envelope:
         """Parse and check the first 64 bytes of a stored object.

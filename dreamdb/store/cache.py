@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast
 
@@ -19,7 +19,7 @@ from dreamdb import config
 from dreamdb.errors import FormatError, IntegrityError, StorageError
 from dreamdb.objects import Kind, OpenedObject, to_text
 from dreamdb.store.local_files import is_out_of_descriptors
-from dreamdb.store.ports import ObjectStore
+from dreamdb.store.ports import DocumentStore, ObjectStore
 from dreamdb.types import Address, Bytes
 
 __all__ = ["DEFAULT_CACHE_NBYTES", "CacheCounters", "ObjectCache"]
@@ -100,6 +100,9 @@ class ObjectCache:
         max_nbytes: int = DEFAULT_CACHE_NBYTES,
     ) -> None:
         self._store = store
+        # What is said about the space beside its objects; `dreamdb.history` keeps both.
+        self.documents: DocumentStore | None = None
+        self.cuts: Mapping[Address, tuple[Address, ...]] = {}
         self._max_objects = config.open_objects() if max_objects is None else max(1, max_objects)
         self._max_mapped = min(self._max_objects, _descriptor_budget())
         self._max_nbytes = max_nbytes

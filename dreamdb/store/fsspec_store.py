@@ -28,6 +28,7 @@ from dreamdb.objects import (
     object_key,
     to_text,
 )
+from dreamdb.store.fsspec_documents import FsspecDocuments
 from dreamdb.store.fsspec_files import (
     FileSystem,
     RemoteFiles,
@@ -76,6 +77,7 @@ class FsspecBackend:
         self._pickled = pickled
         self.objects = FsspecObjects(files)
         self.refs = FsspecRefs(files, writer)
+        self.documents = FsspecDocuments(files, writer)
 
     @classmethod
     def from_filesystem(

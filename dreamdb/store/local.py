@@ -8,6 +8,8 @@ Source: design/0001 section 2, design/0006 section 1.  Layout::
     logs/<key>           reflog, one JSON line per move
     locks/<key>          empty files to lock; ``.space`` stands for the whole space
     tmp/                 files on their way; safe to remove when no writer runs
+    trash/<time>/<53>    objects that a collector took out, for a while
+    cuts, redactions/    what is said about the history: see ``local_documents``
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from typing import Any
 
 from dreamdb.errors import InvalidInputError
 from dreamdb.objects import FOLDERS
+from dreamdb.store.local_documents import LocalDocuments
 from dreamdb.store.local_files import Disk, disk_error, ensure_directory
 from dreamdb.store.local_locks import FileLocks
 from dreamdb.store.local_objects import SPACE_LOCK, LocalObjects
 from dreamdb.store.local_refs import LocalRefs
+from dreamdb.store.local_trash import LocalTrash
 
 __all__ = ["LocalBackend"]
 
@@ -61,6 +65,8 @@ class LocalBackend:
         self._locks = FileLocks(self._disk.path("locks"), in_process=single_writer)
         self.objects = LocalObjects(self._disk, self._locks)
         self.refs = LocalRefs(self._disk, self._locks)
+        self.documents = LocalDocuments(self._disk, self._locks)
+        self.trash = LocalTrash(self._disk)
 
     @property
     def url(self) -> str:

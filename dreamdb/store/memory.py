@@ -18,9 +18,15 @@ from dreamdb.errors import (
     ObjectMissingError,
     StorageError,
 )
-from dreamdb.objects import SealedObject, check_ref_name, object_key, to_text
+from dreamdb.objects import Envelope, SealedObject, check_ref_name, object_key, to_text
+from dreamdb.store.document_keys import (
+    SPACE_DOCUMENT,
+    check_document_key,
+    check_folder,
+    document_conflict,
+)
 from dreamdb.store.locking import SharedLock, reentrant
-from dreamdb.store.ports import LogEntries, LogEntry, RefValue
+from dreamdb.store.ports import LogEntries, LogEntry, RefValue, StoredDocument, TrashedObject
 from dreamdb.store.ref_values import check_new, conflict, encode_body, parse_body
 from dreamdb.types import Address
 
@@ -41,7 +47,8 @@ class _Space:
         self.owner = os.getpid()
         self.guard = SharedLock()
         self.lock = SharedLock()
-        self.document: bytes | None = None
+        self.documents: dict[str, bytes] = {}
+        self.trash: dict[Address, tuple[bytes, int]] = {}
         self.objects: dict[Address, bytes] = {}
         self.refs: dict[str, RefValue] = {}
         self.logs: dict[str, list[LogEntry]] = {}
@@ -90,6 +97,8 @@ class MemoryBackend:
         self._space = space
         self.objects = MemoryObjects(space)
         self.refs = MemoryRefs(space)
+        self.documents = MemoryDocuments(space)
+        self.trash = MemoryTrash(space)
 
     @property
     def url(self) -> str:
@@ -98,14 +107,14 @@ class MemoryBackend:
 
     def read_space(self) -> bytes | None:
         """Return the bytes of the space's document, or None when there is no space yet."""
-        return self._space.here().document
+        return self._space.here().documents.get(SPACE_DOCUMENT)
 
     def create_space(self, document: bytes) -> bool:
         """Keep the document unless there is one; return whether this call did."""
         with self._space.changing():
-            if self._space.document is not None:
+            if SPACE_DOCUMENT in self._space.documents:
                 return False
-            self._space.document = bytes(document)
+            self._space.documents[SPACE_DOCUMENT] = bytes(document)
             return True
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -166,6 +175,26 @@ class MemoryObjects:
         """Remove an object; missing is not an error."""
         with self._space.changing():
             self._space.objects.pop(address, None)
+
+    def stamp(self, address: Address) -> bytes | None:
+        """Return the nonce of an object's envelope, or None when it is missing."""
+        stored = self._space.here().objects.get(address)
+        return None if stored is None else Envelope.nonce_of(stored)
+
+    def delete_stamped(self, address: Address, stamp: bytes) -> bool:
+        """Remove an object if it still carries a stamp; return whether it did."""
+        with self._space.changing():
+            stored = self._space.objects.get(address)
+            if stored is None or Envelope.nonce_of(stored) != stamp:
+                return False
+            del self._space.objects[address]
+            return True
+
+    def replace(self, sealed: SealedObject) -> None:
+        """Store one object even if the space has it."""
+        object_key(sealed.address)  # Refuses what is not an address.
+        with self._space.changing():
+            self._space.objects[sealed.address] = sealed.to_bytes()
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep the collector away while a commit runs."""
@@ -275,3 +304,78 @@ class MemoryRefs:
     def logs(self) -> Iterator[str]:
         """Yield the names that have a log, sorted."""
         yield from sorted(self._space.here().logs)
+
+
+class MemoryDocuments:
+    """The document port over a dictionary."""
+
+    def __init__(self, space: _Space) -> None:
+        self._space = space
+
+    def read(self, key: str) -> StoredDocument | None:
+        """Return a document, or None when there is none."""
+        check_document_key(key)
+        body = self._space.here().documents.get(key)
+        return None if body is None else StoredDocument(body, body)
+
+    def swap(
+        self, key: str, expected: StoredDocument | None, new: bytes | None
+    ) -> StoredDocument | None:
+        """Replace a document if it still is what is expected."""
+        check_document_key(key)
+        with self._space.changing():
+            if self._space.documents.get(key) != (expected and expected.body):
+                raise document_conflict(key, f"memory space {self._space.name!r}")
+            if new is None:
+                self._space.documents.pop(key, None)
+                return None
+            self._space.documents[key] = bytes(new)
+            return StoredDocument(bytes(new), bytes(new))
+
+    def list(self, folder: str) -> Iterator[str]:
+        """Yield the names below a folder, sorted."""
+        start = check_folder(folder) + "/"
+        found = list(self._space.here().documents)
+        yield from sorted(key.removeprefix(start) for key in found if key.startswith(start))
+
+
+class MemoryTrash:
+    """The trash over a dictionary."""
+
+    def __init__(self, space: _Space) -> None:
+        self._space = space
+
+    def throw(self, address: Address, time_ns: int) -> None:
+        """Move an object from the store to the trash; missing is not an error."""
+        with self._space.changing():
+            stored = self._space.objects.pop(address, None)
+            if stored is not None:
+                self._space.trash[address] = stored, time_ns
+
+    def flush(self) -> None:
+        """Nothing is ever durable here."""
+
+    def list(self) -> Iterator[TrashedObject]:
+        """Yield what lies in the trash."""
+        for address, (stored, time_ns) in list(self._space.here().trash.items()):
+            yield TrashedObject(address, len(stored), time_ns)
+
+    def open(self, address: Address) -> memoryview:
+        """Return a whole stored object from the trash."""
+        try:
+            return memoryview(self._space.here().trash[address][0])
+        except KeyError:
+            name = to_text(address)
+            raise ObjectMissingError(f"object {name} is not in the trash", object=name) from None
+
+    def restore(self, address: Address) -> None:
+        """Move an object back into the store; one that is there again is left alone."""
+        with self._space.changing():
+            found = self._space.trash.pop(address, None)
+            if found is not None:
+                self._space.objects.setdefault(address, found[0])
+
+    def remove(self, address: Address) -> None:
+        """Delete an object from the trash for good; missing is not an error."""
+        with self._space.changing():
+            self._space.trash.pop(address, None)

@@ -9,12 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
+from dreamdb.errors import StorageError
 from dreamdb.objects import SealedObject
 from dreamdb.types import Address
 
-__all__ = ["Backend", "LogEntries", "LogEntry", "ObjectStore", "RefStore", "RefValue", "Upload"]
+__all__ = [
+    "Backend",
+    "DocumentStore",
+    "LogEntries",
+    "LogEntry",
+    "ObjectStore",
+    "RefStore",
+    "RefValue",
+    "StampedObjects",
+    "StoredDocument",
+    "Trash",
+    "TrashedObject",
+    "Upload",
+    "documents_of",
+    "trash_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +256,154 @@ class Backend(Protocol):
     def create_space(self, document: bytes) -> bool:
         """Write ``space.json`` unless there is one; return whether this call wrote it."""
         ...
+
+
+@runtime_checkable
+class StampedObjects(ObjectStore, Protocol):
+    """An object store that tells two uploads of one object apart: what leases need.
+
+    A stamp is anything that differs between uploads: the nonce of the envelope, or the version
+    that the server compares.
+    """
+
+    def stamp(self, address: Address) -> bytes | None:
+        """Return the stamp of an object, or None when it is missing."""
+        ...
+
+    def delete_stamped(self, address: Address, stamp: bytes) -> bool:
+        """Remove an object in one step if it still carries a stamp; return whether it did."""
+        ...
+
+    def replace(self, sealed: SealedObject) -> None:
+        """Store one object durably even if the store has it, with a stamp of its own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """What a key of a document store held when it was read.
+
+    Parameters
+    ----------
+    body : bytes
+        The document.
+    token : object
+        Opaque version of the body, given back to :meth:`DocumentStore.swap`.
+    """
+
+    body: bytes
+    token: object = None
+
+
+@runtime_checkable
+class DocumentStore(Protocol):
+    """Small documents beside the objects, by key, moved by compare-and-swap only.
+
+    ``space.json``, the list of cuts, redactions, leases and the condemned list live here: what is
+    said about a space and may change.  A backend offers one as its attribute ``documents``;
+    :func:`documents_of` finds it.
+    """
+
+    def read(self, key: str) -> StoredDocument | None:
+        """Return a document, or None when there is none."""
+        ...
+
+    def swap(
+        self, key: str, expected: StoredDocument | None, new: bytes | None
+    ) -> StoredDocument | None:
+        """Replace a document if it still is what is expected, durably.
+
+        Parameters
+        ----------
+        key : str
+            Which one.
+        expected : StoredDocument or None
+            What :meth:`read` returned; None to create.
+        new : bytes or None
+            The new body; None to remove.
+
+        Raises
+        ------
+        RefConflictError
+            When the document is another one; nothing was changed.
+        StorageError
+            When the storage failed.
+        """
+        ...
+
+    def list(self, folder: str) -> Iterator[str]:
+        """Yield the names below a folder, sorted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrashedObject:
+    """One object in the trash.
+
+    Parameters
+    ----------
+    address : Address
+        Its name.
+    nbytes : int
+        Stored length.
+    time_ns : int
+        When it was thrown away, nanoseconds since the epoch.
+    """
+
+    address: Address
+    nbytes: int
+    time_ns: int
+
+
+@runtime_checkable
+class Trash(Protocol):
+    """Where a collector puts objects for a while; a backend may offer one as ``trash``.
+
+    Only the collector calls it, while it holds the space alone.
+    """
+
+    def throw(self, address: Address, time_ns: int) -> None:
+        """Move an object from the store to the trash; missing is not an error."""
+        ...
+
+    def flush(self) -> None:
+        """Return once all moves so far are durable."""
+        ...
+
+    def list(self) -> Iterator[TrashedObject]:
+        """Yield what lies in the trash, in no order."""
+        ...
+
+    def open(self, address: Address) -> memoryview:
+        """Return a whole stored object from the trash, unverified."""
+        ...
+
+    def restore(self, address: Address) -> None:
+        """Move an object back into the store; one that is there again is left alone."""
+        ...
+
+    def remove(self, address: Address) -> None:
+        """Delete an object from the trash for good; missing is not an error."""
+        ...
+
+
+def documents_of(backend: Backend) -> DocumentStore:
+    """Return the document store of a backend.
+
+    Raises
+    ------
+    StorageError
+        When the backend has none.
+    """
+    found = getattr(backend, "documents", None)
+    if found is None:
+        raise StorageError(
+            f"{backend.url} keeps no documents beside its objects",
+            hint="its backend lacks the attribute `documents`: see dreamdb.store.DocumentStore",
+        )
+    return cast(DocumentStore, found)
+
+
+def trash_of(backend: Backend) -> Trash | None:
+    """Return the trash of a backend, or None when deletion is final there."""
+    return cast("Trash | None", getattr(backend, "trash", None))

@@ -12,7 +12,16 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from dreamdb.objects import SealedObject
-from dreamdb.store import Backend, LogEntry, ObjectStore, RefStore, RefValue, Upload
+from dreamdb.store import (
+    Backend,
+    DocumentStore,
+    LogEntry,
+    ObjectStore,
+    RefStore,
+    RefValue,
+    StoredDocument,
+    Upload,
+)
 from dreamdb.store.ports import LogEntries
 from dreamdb.types import Address
 
@@ -58,6 +67,9 @@ class CountingBackend:
         self._tally = Tally()
         self.objects: ObjectStore = _CountingObjects(backend.objects, self)
         self.refs: RefStore = _CountingRefs(backend.refs, self)
+        documents = getattr(backend, "documents", None)
+        self.documents = None if documents is None else _CountingDocuments(documents, self)
+        self.trash = getattr(backend, "trash", None)
 
     @property
     def url(self) -> str:
@@ -226,3 +238,23 @@ class _CountingRefs:
     def logs(self) -> Iterator[str]:
         self._counter.count("refs.logs")
         return self._inner.logs()
+
+
+class _CountingDocuments:
+    def __init__(self, inner: DocumentStore, counter: CountingBackend) -> None:
+        self._inner = inner
+        self._counter = counter
+
+    def read(self, key: str) -> StoredDocument | None:
+        self._counter.count("documents.read")
+        return self._inner.read(key)
+
+    def swap(
+        self, key: str, expected: StoredDocument | None, new: bytes | None
+    ) -> StoredDocument | None:
+        self._counter.count("documents.swap")
+        return self._inner.swap(key, expected, new)
+
+    def list(self, folder: str) -> Iterator[str]:
+        self._counter.count("documents.list")
+        return self._inner.list(folder)

@@ -14,12 +14,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
 from dreamdb.errors import StorageError
 from dreamdb.objects import SealedObject
-from dreamdb.store import Backend, LogEntry, ObjectStore, RefStore, RefValue, Upload
+from dreamdb.store import (
+    Backend,
+    DocumentStore,
+    LogEntry,
+    ObjectStore,
+    RefStore,
+    RefValue,
+    StoredDocument,
+    Trash,
+    TrashedObject,
+    Upload,
+)
 from dreamdb.store.ports import LogEntries
 from dreamdb.types import Address
 
@@ -134,6 +146,9 @@ class FaultBackend:
         self._lock = threading.Lock()
         self.objects: ObjectStore = _FaultObjects(backend.objects, self)
         self.refs: RefStore = _FaultRefs(backend.refs, self)
+        documents, trash = getattr(backend, "documents", None), getattr(backend, "trash", None)
+        self.documents = None if documents is None else _FaultDocuments(documents, self)
+        self.trash = None if trash is None else _FaultTrash(trash, self)
 
     @property
     def url(self) -> str:
@@ -304,3 +319,49 @@ class _FaultRefs:
     def logs(self) -> Iterator[str]:
         self._faults.check_alive()
         return self._inner.logs()
+
+
+class _FaultDocuments:
+    def __init__(self, inner: DocumentStore, faults: FaultBackend) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    def read(self, key: str) -> StoredDocument | None:
+        self._faults.check_alive()
+        return self._inner.read(key)
+
+    def swap(
+        self, key: str, expected: StoredDocument | None, new: bytes | None
+    ) -> StoredDocument | None:
+        call = partial(self._inner.swap, key, expected, new)
+        return self._faults.mutate("documents.swap", call)
+
+    def list(self, folder: str) -> Iterator[str]:
+        self._faults.check_alive()
+        return self._inner.list(folder)
+
+
+class _FaultTrash:
+    def __init__(self, inner: Trash, faults: FaultBackend) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    def throw(self, address: Address, time_ns: int) -> None:
+        self._faults.mutate("trash.throw", lambda: self._inner.throw(address, time_ns))
+
+    def flush(self) -> None:
+        self._faults.mutate("trash.flush", self._inner.flush)
+
+    def list(self) -> Iterator[TrashedObject]:
+        self._faults.check_alive()
+        return self._inner.list()
+
+    def open(self, address: Address) -> memoryview:
+        self._faults.check_alive()
+        return self._inner.open(address)
+
+    def restore(self, address: Address) -> None:
+        self._faults.mutate("trash.restore", lambda: self._inner.restore(address))
+
+    def remove(self, address: Address) -> None:
+        self._faults.mutate("trash.remove", lambda: self._inner.remove(address))

@@ -20,6 +20,7 @@ import pyarrow as pa
 from dreamdb.codecs import DecodedFragment, decode
 from dreamdb.config import num_threads
 from dreamdb.errors import IntegrityError
+from dreamdb.history import resolve_content
 from dreamdb.model import Content, Cuts, Node, track_cuts
 from dreamdb.objects import PAGE_SIZE, Kind, OpenedObject, num_pages, to_text
 from dreamdb.store import ObjectCache
@@ -179,13 +180,14 @@ class Source:
         return current[1]
 
     def content(self, address: Address) -> Content:
-        """Return a content object.
+        """Return a content, or the one that stands in for it since some records were purged.
 
         Notes
         -----
         Cost: 1 object read, cached.
         """
-        return self.cache.parsed(address, Kind.CONTENT, Content.decode)
+        stored = resolve_content(self.cache, address)[0]
+        return self.cache.parsed(stored, Kind.CONTENT, Content.decode)
 
     def node(self, address: Address) -> Node:
         """Return a tree node.
@@ -231,6 +233,12 @@ class Source:
         array = pa.concat_arrays([*chunks, chunks[0].slice(0, 0)])
         decoded = DecodedFragment(array, len(array), array.null_count)
         self._keep((address, 0, ftype.kind), Fragment(decoded, None), array.nbytes)
+
+    def forget(self, address: Address) -> None:
+        """Drop an object that the collector has taken away."""
+        self.cache.forget(address)
+        with self._lock:
+            self._nodes.pop(address, None)
 
     def is_ready(self, ftype: FieldType, address: Address, *, last_key: int = 0) -> bool:
         """Return whether a fragment is open here and has nothing left to verify.

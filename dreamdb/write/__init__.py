@@ -18,6 +18,7 @@ from dreamdb.write.commit import (
     commit,
     create_branch,
     create_ref,
+    make_manifest,
     stage_root,
 )
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
@@ -25,6 +26,7 @@ from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
 from dreamdb.write.snapshots import create_snapshot, store_tag
 from dreamdb.write.stage import Stage
+from dreamdb.write.tracks import Removed, remove_records
 
 __all__ = [
     "KEY_KINDS",
@@ -35,6 +37,7 @@ __all__ = [
     "Committed",
     "DeleteRecords",
     "DropField",
+    "Removed",
     "RenameField",
     "SetCells",
     "SetMetadata",
@@ -50,6 +53,8 @@ __all__ = [
     "create_branch",
     "create_ref",
     "create_snapshot",
+    "make_manifest",
+    "remove_records",
     "slabs",
     "stage_root",
     "store_tag",

@@ -36,6 +36,8 @@ __all__ = [
     "check_text",
     "commit",
     "create_branch",
+    "create_ref",
+    "make_manifest",
     "stage_root",
 ]
 
@@ -141,7 +143,21 @@ def make_manifest(
     operation: Mapping[str, Any],
     note: CommitNote,
 ) -> Manifest:
-    """Return a manifest that follows its parents in generation and in time."""
+    """Return a manifest that follows its parents in generation and in time.
+
+    Parameters
+    ----------
+    source : Source
+        The space's caches.
+    content : Address
+        The state.
+    parents : sequence of Address
+        What it follows.
+    operation : mapping
+        What made it.
+    note : CommitNote
+        Who and why.
+    """
     before = [load_manifest(source.cache, p) for p in parents]
     generation = max((m.generation for m in before), default=-1) + 1
     return Manifest(

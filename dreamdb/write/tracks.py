@@ -24,16 +24,27 @@ from dreamdb.model import (
     empty_entries,
     stats_kind,
 )
-from dreamdb.tracks import Track, View, anchor_values
+from dreamdb.tracks import Track, View, anchor_values, find_in_keys
 from dreamdb.types import Address
 from dreamdb.write.cells import place_cells, replace_cells
 from dreamdb.write.plan import EditPlan, plan_edit
 from dreamdb.write.stage import PendingEntry, Stage
 
-__all__ = ["add_layer", "edit_records", "edit_tombstones", "join_entries", "set_cells"]
+__all__ = [
+    "Removed",
+    "add_layer",
+    "edit_records",
+    "edit_tombstones",
+    "join_entries",
+    "remove_records",
+    "set_cells",
+]
 
 Anchors = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
+
+Removed = dict[tuple[Address | None, Address | None, int, int], Address | None]
+"""Track before -> track after, by timeline, root, rung and floor."""
 
 
 def join_entries(entries: Sequence[PendingEntry], stats: int) -> Entries:
@@ -110,6 +121,43 @@ def edit_records(
         roots[name] = _edit_track(track, plans[key], given.get(name), stage)
     timeline = roots.pop(ANCHOR)
     return replace(view.content, timeline=timeline, tracks=roots)
+
+
+def remove_records(view: View, stage: Stage, removed: Anchors, known: Removed) -> Content:
+    """Remove records from the timeline, from all tracks and from the tombstones.
+
+    Parameters
+    ----------
+    view, stage : View, Stage
+        What to change, and where objects go.
+    removed : ndarray of uint64
+        Increasing anchors that are stored, deleted ones or not.
+    known : dict
+        What earlier calls with the same anchors made of tracks that other versions share; is added
+        to.
+
+    Notes
+    -----
+    Cost: rewrites the fragments around each record, of every track that is not known yet.
+    """
+    none = np.empty(0, np.uint64)
+    timeline = view.content.timeline
+    plans: dict[tuple[int, int], EditPlan] = {}
+    roots: dict[str, Address | None] = {}
+    for name in (ANCHOR, *view.content.schema):
+        track = view.track(name)
+        mark = (timeline, track.root, track.rung, track.floor)
+        if mark not in known:
+            cut = (track.rung, track.floor)
+            if cut not in plans:
+                plans[cut] = plan_edit(track.flat()[0], view.anchors, none, removed, *cut)
+            known[mark] = _edit_track(track, plans[cut], None, stage)
+        roots[name] = known[mark]
+    dead = removed[find_in_keys(view.tombstones, removed) >= 0]
+    content = view.content
+    if len(dead):
+        content = edit_tombstones(view, stage, added=none, removed=dead)
+    return replace(content, timeline=roots.pop(ANCHOR), tracks=roots)
 
 
 def edit_tombstones(view: View, stage: Stage, *, added: Anchors, removed: Anchors) -> Content:

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("history",),
     ("tracks",),
     ("read", "write"),
-    ("stream", "maintain"),
+    ("stream", "maintain", "proofs"),
     ("dataset",),
     ("adapters", "torch"),
     ("cli", "ui", "__main__"),
@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 STRANGERS = (
     {"codecs", "model", "store"},
     {"read", "write"},
-    {"stream", "maintain"},
+    {"stream", "maintain", "proofs"},
     {"cli", "ui"},
 )
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}
@@ -42,6 +42,7 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.write": ARROW,
     "dreamdb.stream": ARROW,
     "dreamdb.maintain": ARROW,
+    "dreamdb.proofs": ARROW,
     "dreamdb.dataset": ARROW,
     "dreamdb.adapters": {*ARROW, "duckdb", "lance", "ray", "sqlglot"},
     "dreamdb.torch": {*ARROW, "torch"},

@@ -310,18 +310,34 @@ def test_delete_ref_and_reflog(space: str) -> None:
     assert kept["also_kept_by"] == ["digits", "sweep/a", "sweep/b"]
 
 
-def test_gc_reports(space: str) -> None:
+def test_gc_looks_removes_and_restores(space: str) -> None:
+    lost = vd.Dataset.open_ref("digits", space).branch("lost")
+    lost.set_metadata({"a": "b"})
+    manifest = lost.current_manifest()
+    vd.connect(space).delete_ref("lost")
+    Path(space, "logs", "lost").unlink()  # As if it had happened long ago.
     report = vd.connect(space).gc()
-    data = done("gc", space, "--dry-run", "--list", "--json").data
+    data = done("gc", space, "--list", "--json").data
     assert data["dry_run"] is True
     assert (data["roots"], data["reachable"]) == (report.roots, report.reachable)
     assert data["reachable_nbytes"] == report.reachable_nbytes
-    assert [(o["address"], o["nbytes"]) for o in data["objects"]] == list(report.garbage)
-    assert done("gc", "--dry-run", backend=space).err == ""
+    assert [o["object"] for o in data["objects"]] == [one.object for one in report.garbage]
+    assert data["objects"][0]["object"] == manifest
+    assert "no ref leads to" in done("gc", space, "--list").out
     files = sorted(Path(space).rglob("*"))
     outcome = done("gc", backend=space)
-    assert "only reports" in outcome.err
+    assert "add --yes" in outcome.err
     assert sorted(Path(space).rglob("*")) == files
+    acted = done("gc", "--yes", "--json", backend=space).data
+    assert acted["removed"] == acted["garbage"] == 2
+    assert acted["trashed"] is True
+    assert manifest in done("gc", "--restore", backend=space).out
+    back = done("gc", "--restore", "--yes", "--json", backend=space).data
+    assert back["manifests"] == [{"manifest": manifest, "message": ""}]
+    done("branch", "found", manifest, backend=space)
+    assert done("gc", "--yes", "--json", backend=space).data["removed"] == 0
+    assert run("gc", "--yes", "--dry-run", backend=space).code == 2
+    assert run("gc", "--restore", "--list", backend=space).code == 2
 
 
 def test_verify_finds_a_flipped_byte(space: str) -> None:

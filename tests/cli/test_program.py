@@ -21,7 +21,8 @@ from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
     "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
-    "snapshot", "compare-refs", "delete-ref", "reflog", "verify", "gc", "doctor", "completion",
+    "snapshot", "compare-refs", "delete-ref", "reflog", "verify", "gc", "expire", "du", "purge",
+    "prove", "verify-proof", "doctor", "completion",
 ]  # fmt: skip
 
 # Arguments of each command that reads or writes a space, here one that is not there.
@@ -40,6 +41,10 @@ NEED_A_SPACE = {
     "reflog": ["digits"],
     "verify": [],
     "gc": ["--dry-run"],
+    "expire": ["3"],
+    "du": [],
+    "purge": ["digits", "1000"],
+    "prove": ["digits", "1000", "-o", "unused.proof"],
 }
 # Arguments, exit code, kind of the error, and words of its message and hint.
 WRONG = [
@@ -68,6 +73,13 @@ WRONG = [
     (["compare-refs", "digits", "--field", "lable"], 3, "field-not-found", ["'label'"]),
     (["compare-refs", "digits", "v1", "--field", "vector"], 2, "invalid-input", ["'vector'"]),
     (["compare-refs", "digits"], 2, "usage", ["--field"]),
+    (["du", "digit"], 3, "ref-not-found", ["'digit'", "'digits'"]),
+    (["expire", "some"], 2, "invalid-input", ["'some'", "30 days"]),
+    (["purge", "digits"], 2, "usage", ["--where"]),
+    (["purge", "digits", "7"], 3, "anchor-not-found", ["7"]),
+    (["purge", "digits", "--where", "label = 9"], 2, "usage", ["no record"]),
+    (["prove", "digits", "1000"], 2, "usage", ["--output"]),
+    (["verify", "--absent", "7"], 2, "invalid-input", ["--ref"]),
     (
         ["compare-refs", "digits", "v1", "--field", "label", "--output", "x.txt"],
         2,

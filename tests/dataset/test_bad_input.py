@@ -390,7 +390,6 @@ READS: list[tuple[str, Callable[[vd.Dataset], Any], type[Exception], list[str]]]
     ("delete_ref", lambda d: vd.connect(d.backend).delete_ref("mian"), vd.RefNotFoundError,
      ["'mian'"]),
     ("no space", lambda d: vd.connect("memory://nobody-was-here"), vd.NotFoundError, ["nobody"]),
-    ("gc", lambda d: vd.connect(d.backend).gc(dry_run=False), vd.ReadOnlyError, []),
 ]  # fmt: skip
 
 

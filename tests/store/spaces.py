@@ -10,7 +10,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from dreamdb.store import Backend, open_backend
+from dreamdb.store import Backend, LeasedBackend, LeaseTerms, open_backend
 from dreamdb.store.fsspec_store import FsspecBackend
 from dreamdb.testing import CountingBackend, FaultBackend, OpenSpace
 
@@ -73,6 +73,12 @@ def faultless(folder: Path) -> OpenSpace:
     return lambda: FaultBackend(inner())
 
 
+def leased(folder: Path) -> OpenSpace:
+    inner = memory(folder)
+    terms = LeaseTerms(30.0, 0.001)
+    return lambda: LeasedBackend(inner(), terms)
+
+
 MAKERS: list[Callable[[Path], OpenSpace]] = [
     local,
     local_single_writer,
@@ -82,4 +88,5 @@ MAKERS: list[Callable[[Path], OpenSpace]] = [
     fsspec_dir,
     counted,
     faultless,
+    leased,
 ]
