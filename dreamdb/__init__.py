@@ -26,6 +26,8 @@ if _TYPE_CHECKING:
         Transaction,
         compare_refs,
         connect,
+        diff,
+        merge_base,
     )
     from dreamdb.errors import (
         AlreadyExistsError,
@@ -52,7 +54,7 @@ if _TYPE_CHECKING:
         StorageError,
         UnsupportedFormatError,
     )
-    from dreamdb.read import Comparison, col
+    from dreamdb.read import Comparison, Diff, col
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -62,6 +64,7 @@ __all__ = [
     "Comparison",
     "ConflictError",
     "Dataset",
+    "Diff",
     "DreamDBError",
     "ExpressionError",
     "FieldNotFoundError",
@@ -92,6 +95,8 @@ __all__ = [
     "col",
     "compare_refs",
     "connect",
+    "diff",
+    "merge_base",
     "show_versions",
 ]
 
@@ -112,6 +117,8 @@ _HOMES = {
         "Transaction",
         "compare_refs",
         "connect",
+        "diff",
+        "merge_base",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",
@@ -140,6 +147,7 @@ _HOMES = {
     ),
     "dreamdb.read": (
         "Comparison",
+        "Diff",
         "col",
     ),
 }

@@ -1,5 +1,6 @@
 """The public handles: Dataset, Space, Schema, and what they return."""
 
+from dreamdb.dataset.comparing import diff, locate_version, merge_base
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, manifest_at
@@ -26,9 +27,12 @@ __all__ = [
     "compare_refs",
     "connect",
     "describe_operation",
+    "diff",
     "find_manifest",
     "format_nbytes",
     "format_time",
+    "locate_version",
     "manifest_at",
+    "merge_base",
     "open_space",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from dreamdb import config
+from dreamdb.dataset.comparing import Comparing
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.reading import Reading
 from dreamdb.dataset.representation import dataset_html, dataset_text
@@ -30,7 +31,7 @@ from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
 __all__ = ["Dataset"]
 
 
-class Dataset(Reading, Writing, Versions):
+class Dataset(Reading, Writing, Versions, Comparing):
     """A versioned dataset at one manifest.
 
     Open one with :meth:`create`, :meth:`open_ref`, :meth:`open_at` or :meth:`open_by_manifest`.

@@ -10,16 +10,19 @@ from dreamdb.history.dag import (
     skip_address,
 )
 from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
+from dreamdb.history.renames import field_renames, renames_since
 
 __all__ = [
     "ResolvedRef",
     "ancestor_at_time",
     "ancestors",
+    "field_renames",
     "find_ref",
     "first_parents",
     "is_ancestor",
     "load_manifest",
     "merge_base",
+    "renames_since",
     "resolve_address",
     "resolve_ref",
     "skip_address",

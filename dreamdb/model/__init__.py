@@ -9,6 +9,7 @@ from dreamdb.model.documents import (
     new_space,
     skip_generation,
 )
+from dreamdb.model.field_pairs import FieldPairs, SchemaChange, pair_fields
 from dreamdb.model.node import Entries, Node, empty_entries, entry_dtype, stats_kind
 from dreamdb.model.schema import (
     ANCHOR,
@@ -23,6 +24,7 @@ from dreamdb.model.schema import (
     row_nbytes,
 )
 from dreamdb.model.tree import build_tree, edit_tree, leaf_entries, walk_nodes
+from dreamdb.model.tree_diff import EntryRuns, SameRecords, differing_entries
 
 __all__ = [
     "ANCHOR",
@@ -33,16 +35,21 @@ __all__ = [
     "Content",
     "Cuts",
     "Entries",
+    "EntryRuns",
     "Field",
     "FieldList",
+    "FieldPairs",
     "Manifest",
     "Node",
+    "SameRecords",
+    "SchemaChange",
     "Tag",
     "build_tree",
     "check_algorithm",
     "check_field_name",
     "check_space",
     "default_rungs",
+    "differing_entries",
     "edit_tree",
     "empty_entries",
     "entry_dtype",
@@ -51,6 +58,7 @@ __all__ = [
     "nearest_rung",
     "new_space",
     "next_rung",
+    "pair_fields",
     "row_nbytes",
     "rung_ends",
     "skip_generation",
