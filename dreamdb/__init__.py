@@ -19,6 +19,7 @@ if _TYPE_CHECKING:
     from dreamdb.dataset import (
         Dataset,
         Log,
+        MergeReport,
         RefInfo,
         Scan,
         Schema,
@@ -55,6 +56,7 @@ if _TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from dreamdb.read import Comparison, Diff, col
+    from dreamdb.write import Conflict
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -62,6 +64,7 @@ __all__ = [
     "AlreadyExistsError",
     "AnchorNotFoundError",
     "Comparison",
+    "Conflict",
     "ConflictError",
     "Dataset",
     "Diff",
@@ -75,6 +78,7 @@ __all__ = [
     "InvalidInputError",
     "Log",
     "MergeConflictError",
+    "MergeReport",
     "MissingDependencyError",
     "NotFoundError",
     "ObjectMissingError",
@@ -110,6 +114,7 @@ _HOMES = {
     "dreamdb.dataset": (
         "Dataset",
         "Log",
+        "MergeReport",
         "RefInfo",
         "Scan",
         "Schema",
@@ -150,6 +155,7 @@ _HOMES = {
         "Diff",
         "col",
     ),
+    "dreamdb.write": ("Conflict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

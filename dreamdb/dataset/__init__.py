@@ -5,6 +5,7 @@ from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
+from dreamdb.dataset.merging import STRATEGIES, MergeReport
 from dreamdb.dataset.representation import format_nbytes
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
@@ -13,11 +14,13 @@ from dreamdb.dataset.space import RefInfo, Space, compare_refs, connect
 from dreamdb.dataset.writing import Transaction
 
 __all__ = [
+    "STRATEGIES",
     "BackendLike",
     "Dataset",
     "Handle",
     "Log",
     "LogRecord",
+    "MergeReport",
     "OpenSpace",
     "RefInfo",
     "Scan",

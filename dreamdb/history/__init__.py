@@ -6,7 +6,9 @@ from dreamdb.history.dag import (
     first_parents,
     is_ancestor,
     load_manifest,
+    manifests_since,
     merge_base,
+    merge_bases,
     skip_address,
 )
 from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
@@ -21,7 +23,9 @@ __all__ = [
     "first_parents",
     "is_ancestor",
     "load_manifest",
+    "manifests_since",
     "merge_base",
+    "merge_bases",
     "renames_since",
     "resolve_address",
     "resolve_ref",

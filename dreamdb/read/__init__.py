@@ -1,5 +1,6 @@
 """Reading: scans, conditions, takes, search, comparison, summaries."""
 
+from dreamdb.read.blame import last_writer
 from dreamdb.read.compare import Comparison, compare_views
 from dreamdb.read.difference import Diff, FieldStat
 from dreamdb.read.output import output_array, output_schema, output_type
@@ -23,6 +24,7 @@ __all__ = [
     "compare_views",
     "count_matching",
     "distinct_values",
+    "last_writer",
     "matching_rows",
     "output_array",
     "output_schema",

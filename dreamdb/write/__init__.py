@@ -20,7 +20,10 @@ from dreamdb.write.commit import (
     create_ref,
     stage_root,
 )
+from dreamdb.write.conflicts import Conflict, Conflicts, Resolution
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
+from dreamdb.write.merge_commit import MergeOutcome, apply_change, merge_into
+from dreamdb.write.moves import deleted_value, move_branch, previous_tip, restore_ref
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
 from dreamdb.write.stage import Stage
@@ -32,9 +35,13 @@ __all__ = [
     "Change",
     "CommitNote",
     "Committed",
+    "Conflict",
+    "Conflicts",
     "DeleteRecords",
     "DropField",
+    "MergeOutcome",
     "RenameField",
+    "Resolution",
     "SetCells",
     "SetMetadata",
     "Slab",
@@ -42,12 +49,18 @@ __all__ = [
     "WriteLayer",
     "anchor_array",
     "anchor_of_key",
+    "apply_change",
     "check_anchors",
     "check_notes",
     "check_text",
     "commit",
     "create_branch",
     "create_ref",
+    "deleted_value",
+    "merge_into",
+    "move_branch",
+    "previous_tip",
+    "restore_ref",
     "slabs",
     "stage_root",
 ]

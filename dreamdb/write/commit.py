@@ -30,13 +30,19 @@ from dreamdb.write.changes import Change
 from dreamdb.write.stage import Stage
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "CommitNote",
     "Committed",
+    "branch_tip",
     "check_notes",
     "check_text",
     "commit",
     "create_branch",
+    "lost_every_race",
+    "make_manifest",
+    "pause",
     "stage_root",
+    "swap_branch",
 ]
 
 MAX_ATTEMPTS: Final = 64
@@ -236,7 +242,7 @@ def commit(
     """
     with backend.objects.hold():
         for attempt in range(MAX_ATTEMPTS):
-            current = _tip(backend, source, ref)
+            current = branch_tip(backend, source, ref)
             tip_view = view
             if current.address != base:
                 tip_view = _replay_view(source, base, view, current.address, changes)
@@ -244,8 +250,18 @@ def commit(
             published = _attempt(backend, source, ref, current, tip_view, changes, note, ready)
             if published is not None:
                 return published
-            time.sleep(random.uniform(0.0, min(0.2, 0.002 * 2 ** min(attempt, 6))))
-    raise ConflictError(
+            pause(attempt)
+    raise lost_every_race(ref)
+
+
+def pause(attempt: int) -> None:
+    """Wait a little, at random, before the next attempt."""
+    time.sleep(random.uniform(0.0, min(0.2, 0.002 * 2 ** min(attempt, 6))))
+
+
+def lost_every_race(ref: str) -> ConflictError:
+    """Return the error of a commit that other writers were always faster than."""
+    return ConflictError(
         f"publish conflict on ref {ref!r}: lost {MAX_ATTEMPTS} races in a row; "
         "nothing was published",
         hint="fewer writers per branch, or one branch per writer and a merge",
@@ -253,7 +269,8 @@ def commit(
     )
 
 
-def _tip(backend: Backend, source: Source, ref: str) -> RefValue:
+def branch_tip(backend: Backend, source: Source, ref: str) -> RefValue:
+    """Return where a branch is; refuse a snapshot and a branch that is gone."""
     found = find_ref(backend, source.cache, ref)
     if found is None:
         raise ConflictError(
@@ -305,7 +322,7 @@ def _attempt(
     except BaseException:
         stage.abort()
         raise
-    if not _swap(backend, source, ref, current, mine):
+    if not swap_branch(backend, source, ref, current, mine):
         return None
     result = View(source, content)
     result.adopt(view)
@@ -325,7 +342,7 @@ def _apply_all(source: Source, stage: Stage, view: View, changes: Sequence[Chang
     return content
 
 
-def _swap(backend: Backend, source: Source, ref: str, current: RefValue, mine: Address) -> bool:
+def swap_branch(backend: Backend, source: Source, ref: str, current: RefValue, mine: Address) -> bool:
     """Move the ref; on any doubt read it back and look for our manifest in its history."""
     try:
         backend.refs.swap(ref, current, mine)

@@ -150,7 +150,12 @@ class AddRecords:
         """See :class:`Change`."""
         if self.upsert:
             return {"name": "upsert", "added": self.added, "changed": self.changed}
-        return {"name": "append", "rows": self.added}
+        out: dict[str, Any] = {"name": "append", "rows": self.added}
+        given = [anchors for anchors in self.anchors if len(anchors)]
+        if self._automatic and given:
+            # A merge may move these records: nobody has chosen their anchors.
+            out["automatic"] = [[int(given[0][0]), int(given[-1][-1])]]
+        return out
 
 
 class _Writer:

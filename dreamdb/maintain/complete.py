@@ -1,0 +1,44 @@
+"""Whether everything that a version needs is stored.
+
+Source: design/0008 section 9.
+"""
+
+from __future__ import annotations
+
+from dreamdb.errors import ObjectMissingError
+from dreamdb.history import load_manifest
+from dreamdb.maintain.reach import reachable_objects
+from dreamdb.objects import Kind, to_text
+from dreamdb.store import Backend
+from dreamdb.tracks import Source
+from dreamdb.types import Address
+
+__all__ = ["check_complete"]
+
+
+def check_complete(backend: Backend, source: Source, manifest: Address) -> None:
+    """Raise unless every object of a manifest's content is there.
+
+    Raises
+    ------
+    ObjectMissingError
+        Naming the first object that is gone.
+
+    Notes
+    -----
+    Cost: 1 object read per tree node, 1 size request per fragment.
+    """
+    content = load_manifest(source.cache, manifest).content
+    try:
+        for address, kind in reachable_objects(backend, source, [content]):
+            if kind is Kind.FRAGMENT and backend.objects.size(address) is None:
+                raise ObjectMissingError(
+                    f"object {to_text(address)} is gone", object=to_text(address)
+                )
+    except ObjectMissingError as error:
+        raise ObjectMissingError(
+            f"the version {to_text(manifest)} is not complete any more: {error}",
+            hint="it was collected, or never pulled: pull it from another space",
+            manifest=to_text(manifest),
+            **error.details,
+        ) from None
