@@ -77,9 +77,7 @@ def pair_fields(
     same_cuts : bool
         Fields with another rung or floor are not the same field.
     """
-    forward = {
-        old: new for old, new in (renames or {}).items() if old in before and new in after
-    }
+    forward = {old: new for old, new in (renames or {}).items() if old in before and new in after}
     taken = set(forward.values())
     for name in before:
         if name not in forward and name in after and name not in taken:

@@ -223,7 +223,9 @@ class Diff:
         for name in after:
             every.append((name, paired.get(name), name))
         taken = {name for name, _, _ in every}
-        redefined = {c.before.name for c in self._pairs.changes if c.kind == "redefined" and c.before}
+        redefined = {
+            c.before.name for c in self._pairs.changes if c.kind == "redefined" and c.before
+        }
         for name in before:
             if name not in olds and name not in taken:
                 every.append((name, name, None))
@@ -322,9 +324,7 @@ class Diff:
     ) -> pa.RecordBatch:
         words = pa.array(["added", "removed", "changed"])
         hits = {name: _member(found, anchors) & (kinds == 2) for name, found in cells.items()}
-        lists = [
-            [name for name, hit in hits.items() if hit[row]] for row in range(len(anchors))
-        ]
+        lists = [[name for name, hit in hits.items() if hit[row]] for row in range(len(anchors))]
         out = [
             numbers_array(anchors),
             words.take(numbers_array(kinds)),

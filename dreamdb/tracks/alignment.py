@@ -217,9 +217,7 @@ def _differing_among(
     return here[changed], there[changed]
 
 
-def _shared_spans(
-    runs: tuple[EntryRuns, EntryRuns], alignment: Alignment
-) -> list[tuple[int, int]]:
+def _shared_spans(runs: tuple[EntryRuns, EntryRuns], alignment: Alignment) -> list[tuple[int, int]]:
     """Return the ranks among shared rows that fragments of either side cover, joined."""
     spans: list[tuple[int, int]] = []
     for run, left_out in zip(runs, (alignment.removed, alignment.added), strict=True):
@@ -244,9 +242,7 @@ def _block_rows(left: Track, right: Track) -> int:
     return max(1, min(_BLOCK_ROWS, int(_BLOCK_NBYTES / max(1.0, widest))))
 
 
-def _blocks(
-    spans: list[tuple[int, int]], left: Track, right: Track
-) -> Iterator[tuple[int, int]]:
+def _blocks(spans: list[tuple[int, int]], left: Track, right: Track) -> Iterator[tuple[int, int]]:
     step = _block_rows(left, right)
     for start, stop in spans:
         for at in range(start, stop, step):

@@ -147,7 +147,21 @@ def make_manifest(
     operation: Mapping[str, Any],
     note: CommitNote,
 ) -> Manifest:
-    """Return a manifest that follows its parents in generation and in time."""
+    """Return a manifest that follows its parents in generation and in time.
+
+    Parameters
+    ----------
+    source : Source
+        The space's caches.
+    content : Address
+        The state.
+    parents : sequence of Address
+        The first is the branch's previous tip.
+    operation : mapping
+        What the manifest records.
+    note : CommitNote
+        Author, message, notes.
+    """
     before = [load_manifest(source.cache, p) for p in parents]
     generation = max((m.generation for m in before), default=-1) + 1
     return Manifest(
@@ -342,8 +356,27 @@ def _apply_all(source: Source, stage: Stage, view: View, changes: Sequence[Chang
     return content
 
 
-def swap_branch(backend: Backend, source: Source, ref: str, current: RefValue, mine: Address) -> bool:
-    """Move the ref; on any doubt read it back and look for our manifest in its history."""
+def swap_branch(
+    backend: Backend, source: Source, ref: str, current: RefValue, mine: Address
+) -> bool:
+    """Move the ref; on any doubt read it back and look for our manifest in its history.
+
+    Parameters
+    ----------
+    backend, source : Backend, Source
+        The space.
+    ref : str
+        The branch.
+    current : RefValue
+        What it held.
+    mine : Address
+        Our manifest.
+
+    Returns
+    -------
+    bool
+        False when another writer was faster.
+    """
     try:
         backend.refs.swap(ref, current, mine)
         return True

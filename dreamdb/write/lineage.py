@@ -27,7 +27,7 @@ from dreamdb.tracks import Source, View
 from dreamdb.types import Address
 from dreamdb.write.conflicts import Conflicts
 from dreamdb.write.merge import Merged, merge_contents
-from dreamdb.write.merge_plan import MergeSide
+from dreamdb.write.merge_sides import MergeSide
 from dreamdb.write.stage import Stage
 
 __all__ = ["State", "common_base", "empty_state", "merge_states", "state_of"]
@@ -104,8 +104,8 @@ def merge_states(
     for one, two in ((ours, theirs), (theirs, ours)):
         if two.address in (base.address, one.address):
             names = _names(base, one) if two.address == base.address else {}
-            origins = [_origins(one, {}), _origins(two, names)]
-            joined = origins[0] + origins[1] if one is ours else origins[1] + origins[0]
+            kept, followed = _origins(one, {}), _origins(two, names)
+            joined = kept + followed if one is ours else followed + kept
             return State(one.view, one.address, joined), None
     sides = tuple(
         MergeSide(

@@ -21,13 +21,8 @@ from dreamdb.types import Address
 from dreamdb.write.append import Appender
 from dreamdb.write.cells import replace_cells
 from dreamdb.write.conflicts import Conflicts
-from dreamdb.write.merge_plan import (
-    CellEdit,
-    MergePlan,
-    MergeSide,
-    member,
-    plan_merge,
-)
+from dreamdb.write.merge_plan import plan_merge
+from dreamdb.write.merge_sides import CellEdit, MergePlan, MergeSide, member
 from dreamdb.write.rows import SLAB_NBYTES
 from dreamdb.write.stage import Stage
 from dreamdb.write.tracks import edit_records, edit_tombstones, set_cells
@@ -276,9 +271,7 @@ def _columns(plan: MergePlan, carrier: int) -> Columns:
     """Return the other side's values of the records that the carrier lacks."""
     far = plan.sides[1 - carrier]
     decided = {name: edits for (side, name), edits in plan.cells.items() if side == carrier}
-    pairs = [
-        (merged.names[carrier], merged.names[1 - carrier]) for merged in plan.schema.fields
-    ]
+    pairs = [(merged.names[carrier], merged.names[1 - carrier]) for merged in plan.schema.fields]
 
     def values(start: int, stop: int) -> Mapping[str, pa.ChunkedArray]:
         rows = far.position(plan.origins[start:stop])

@@ -61,9 +61,7 @@ class MergeOutcome:
     committed: Committed
     fast_forward: bool = False
     decided: int = 0
-    moved: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]] = field(
-        default_factory=list
-    )
+    moved: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -354,5 +352,3 @@ def _parent(
             raise InvalidInputError(f"{name} is the first manifest: there is nothing before it")
         return None
     return parents[index or 0]
-
-

@@ -129,9 +129,7 @@ def merge_schemas(
             elif _keeps(conflicts, old, kept, keeper):
                 fields.append(merged)
     known = [set(names.values()) for names in forward]
-    new = [
-        {n: f for n, f in side.items() if n not in known[i]} for i, side in enumerate(sides)
-    ]
+    new = [{n: f for n, f in side.items() if n not in known[i]} for i, side in enumerate(sides)]
     for name in sorted({*new[0], *new[1]}):
         fields += _added(name, new[0].get(name), new[1].get(name), conflicts)
     fields = _distinct(base, fields, conflicts)

@@ -1,7 +1,7 @@
 """Moving a branch other than by committing: reset, undo, restoring a deleted ref.
 
-Source: design/0008 section 9, design/0002 section 8.  Each such move is logged before it is made, so
-what it leaves behind can be found again.
+Source: design/0008 section 9, design/0002 section 8.  Each such move is logged before it is made,
+so what it leaves behind can be found again.
 """
 
 from __future__ import annotations
@@ -119,6 +119,15 @@ def previous_tip(backend: Backend, source: Source, ref: str, tip: Address) -> tu
 
     A reset that led to the tip is taken back first, unless it was taken back before; else the
     branch's last commit is.
+
+    Parameters
+    ----------
+    backend, source : Backend, Source
+        The space.
+    ref : str
+        The branch.
+    tip : Address
+        Where it is.
 
     Raises
     ------
