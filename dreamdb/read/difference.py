@@ -421,15 +421,7 @@ class Diff:
         return {
             "before": self.before,
             "after": self.after,
-            "schema_changes": [
-                {
-                    "kind": change.kind,
-                    "field": change.field,
-                    "before": None if change.before is None else change.before.to_document(),
-                    "after": None if change.after is None else change.after.to_document(),
-                }
-                for change in self.schema_changes
-            ],
+            "schema_changes": self.schema_documents(),
             "metadata_changes": {
                 name: {"before": old, "after": new}
                 for name, (old, new) in self.metadata_changes.items()
@@ -438,6 +430,18 @@ class Diff:
             "rows_removed": self.rows_removed,
             "changed": self.changed,
         }
+
+    def schema_documents(self) -> list[dict[str, Any]]:
+        """Return the schema changes as plain data, for JSON."""
+        return [
+            {
+                "kind": change.kind,
+                "field": change.field,
+                "before": None if change.before is None else change.before.to_document(),
+                "after": None if change.after is None else change.after.to_document(),
+            }
+            for change in self.schema_changes
+        ]
 
     def __repr__(self) -> str:
         return "\n".join(difference_lines(self))
