@@ -39,7 +39,7 @@ def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     -----
     Cost: 1 object read, cached.
     """
-    return Manifest.decode(cache.open(address, Kind.MANIFEST).view())
+    return Manifest.from_document(cache.document(address, Kind.MANIFEST))
 
 
 def ancestors(

@@ -148,7 +148,7 @@ class Source:
         -----
         Cost: 1 object read, cached.
         """
-        return Content.decode(self.cache.open(address, Kind.CONTENT).view())
+        return Content.from_document(self.cache.document(address, Kind.CONTENT))
 
     def node(self, address: Address) -> Node:
         """Return a tree node.
