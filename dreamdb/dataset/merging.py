@@ -170,8 +170,7 @@ class Merging(Versions):
                 f"strategy={strategy!r} decides every conflict already", hint="leave resolve out"
             )
         decide = strategy if strategy in ("ours", "theirs") else resolve
-        named = [(_called(v), locate_version(self._space, v, self._manifest)) for v in others]
-        self._require_same_space(others)
+        named = [(_called(v), locate_version(self._space, v, None)) for v in others]
         note = _note(message, application)
         Conflicts(decide)
         with self._lock:
@@ -186,13 +185,6 @@ class Merging(Versions):
                 unrelated=unrelated,
             )
             return self._adopt_outcome(outcome)
-
-    def _require_same_space(self, others: Sequence[Any]) -> None:
-        for other in others:
-            if isinstance(other, int) and not isinstance(other, bool):
-                raise InvalidInputError(
-                    f"{other!r} is a time, not a version to merge", hint="name a ref or a manifest"
-                )
 
     def revert(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dreamdb.errors import ObjectMissingError
 from dreamdb.history import load_manifest
 from dreamdb.maintain.reach import reachable_objects
-from dreamdb.objects import Kind, to_text
+from dreamdb.objects import to_text
 from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import Address
@@ -17,7 +17,9 @@ __all__ = ["check_complete"]
 
 
 def check_complete(backend: Backend, source: Source, manifest: Address) -> None:
-    """Raise unless every object of a manifest's content is there.
+    """Raise unless a manifest and every object of its content are in the store.
+
+    What this process has in its caches may have been collected meanwhile, so the store is asked.
 
     Raises
     ------
@@ -26,15 +28,13 @@ def check_complete(backend: Backend, source: Source, manifest: Address) -> None:
 
     Notes
     -----
-    Cost: 1 object read per tree node, 1 size request per fragment.
+    Cost: 1 object read per tree node, cached; 1 size request per object.
     """
-    content = load_manifest(source.cache, manifest).content
     try:
-        for address, kind in reachable_objects(backend, source, [content]):
-            if kind is Kind.FRAGMENT and backend.objects.size(address) is None:
-                raise ObjectMissingError(
-                    f"object {to_text(address)} is gone", object=to_text(address)
-                )
+        _require(backend, manifest)
+        content = load_manifest(source.cache, manifest).content
+        for address, _ in reachable_objects(backend, source, [content]):
+            _require(backend, address)
     except ObjectMissingError as error:
         raise ObjectMissingError(
             f"the version {to_text(manifest)} is not complete any more: {error}",
@@ -42,3 +42,8 @@ def check_complete(backend: Backend, source: Source, manifest: Address) -> None:
             manifest=to_text(manifest),
             **error.details,
         ) from None
+
+
+def _require(backend: Backend, address: Address) -> None:
+    if backend.objects.size(address) is None:
+        raise ObjectMissingError(f"object {to_text(address)} is gone", object=to_text(address))
