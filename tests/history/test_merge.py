@@ -114,7 +114,7 @@ def _conflicting() -> tuple[vd.Dataset, vd.Dataset]:
 def test_conflicts_come_as_a_typed_table() -> None:
     ours, theirs = _conflicting()
     before = ours.current_manifest()
-    with pytest.raises(vd.MergeConflictError, match="1 conflicts.*'x' of record 2") as caught:
+    with pytest.raises(vd.MergeConflictError, match=r"1 conflicts.*'x' of record 2") as caught:
         ours.merge(theirs)
     assert ours.refresh().current_manifest() == before
     table = caught.value.details["conflicts"]
@@ -123,7 +123,7 @@ def test_conflicts_come_as_a_typed_table() -> None:
     ]
     assert table.schema.field("anchor").type == pa.uint64()
     assert table.schema.field("ours").type == pa.int64()
-    again = pickle.loads(pickle.dumps(caught.value))
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
     assert again.details["conflicts"].equals(table)
     # Of several types: as text.
     ours.update([7], {"s": ["a"]})
