@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from dreamdb.errors import FormatError
 from dreamdb.history.dag import is_ancestor, load_manifest, merge_base
 from dreamdb.store import ObjectCache
 from dreamdb.types import Address
@@ -59,18 +60,32 @@ def renames_since(cache: ObjectCache, old: Address, new: Address) -> dict[str, s
 
 
 def _steps(operation: Mapping[str, Any], parent: int) -> list[_Step]:
-    """Return the renames and drops that an operation records, in order."""
+    """Return the renames and drops that an operation records, in order, each checked."""
     recorded = operation.get("renames")
-    if isinstance(recorded, list) and parent < len(recorded):
-        return [dict(recorded[parent])]
-    name = operation["name"]
+    name = operation.get("name")
+    if recorded is not None:
+        if not isinstance(recorded, list):
+            raise FormatError("a manifest records malformed renames")
+        return [_checked(recorded[parent])] if parent < len(recorded) else []
     if name == "transaction":
-        return [step for part in operation.get("steps", []) for step in _steps(part, 0)]
+        steps = operation.get("steps")
+        if not isinstance(steps, list) or not all(isinstance(s, dict) for s in steps):
+            raise FormatError("a manifest's operation is malformed")
+        return [step for part in steps for step in _steps(part, 0)]
     if name == "rename field":
-        return [{operation["old"]: operation["new"]}]
+        return [_checked({operation.get("old"): operation.get("new")})]
     if name == "drop field":
-        return [dict.fromkeys(operation["fields"])]
+        fields = operation.get("fields")
+        return [_checked(dict.fromkeys(fields) if isinstance(fields, list) else None)]
     return []
+
+
+def _checked(step: Any) -> _Step:
+    if not isinstance(step, dict) or not all(
+        isinstance(was, str) and (now is None or isinstance(now, str)) for was, now in step.items()
+    ):
+        raise FormatError("a manifest records malformed renames")
+    return dict(step)
 
 
 def field_renames(cache: ObjectCache, before: Address, after: Address) -> dict[str, str]:

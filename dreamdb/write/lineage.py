@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from dreamdb.errors import ObjectMissingError
+from dreamdb.errors import FormatError, ObjectMissingError
 from dreamdb.history import (
     field_renames,
     is_ancestor,
@@ -32,6 +32,7 @@ from dreamdb.write.stage import Stage
 
 __all__ = ["State", "common_base", "empty_state", "merge_states", "state_of"]
 
+MAX_DEPTH: Final = 16
 _EMPTY: Final = Content(FieldList(()))
 
 
@@ -168,13 +169,27 @@ def _automatic(base: State, side: State) -> list[tuple[int, int]]:
 
 
 def _ranges(operation: Mapping[str, Any]) -> list[tuple[int, int]]:
-    out = [(int(first), int(last)) for first, last in operation.get("automatic", [])]
-    for step in operation.get("steps", []):
+    """Return what an operation records; a manifest may come from anywhere, so it is checked."""
+    out: list[tuple[int, int]] = []
+    recorded, steps = operation.get("automatic", []), operation.get("steps", [])
+    if not isinstance(recorded, list) or not isinstance(steps, list):
+        raise FormatError("a manifest's operation is malformed")
+    for pair in recorded:
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(type(n) is int and 0 <= n < 1 << 64 for n in pair)
+        ):
+            raise FormatError("a manifest records malformed anchors")
+        out.append((pair[0], pair[1]))
+    for step in steps:
+        if not isinstance(step, dict):
+            raise FormatError("a manifest's operation is malformed")
         out += _ranges(step)
     return out
 
 
-def common_base(stage: Stage, ours: State, theirs: State) -> State | None:
+def common_base(stage: Stage, ours: State, theirs: State, *, depth: int = 0) -> State | None:
     """Return the state that two states are merged over; None for unrelated histories.
 
     Parameters
@@ -183,6 +198,8 @@ def common_base(stage: Stage, ours: State, theirs: State) -> State | None:
         Where a base that must be merged first goes; no ref needs its objects.
     ours, theirs : State
         The sides.
+    depth : int
+        How many criss-crosses lie above; the first ancestor alone is taken below the sixteenth.
 
     Raises
     ------
@@ -194,7 +211,7 @@ def common_base(stage: Stage, ours: State, theirs: State) -> State | None:
         bases = merge_bases(source.cache, ours.tips, theirs.tips)
         if not bases:
             return None
-        return _joined(stage, source, bases)
+        return _joined(stage, source, bases if depth < MAX_DEPTH else bases[:1], depth)
     except ObjectMissingError as error:
         raise ObjectMissingError(
             f"the merge base of {to_text(ours.tips[0])} and {to_text(theirs.tips[0])} cannot be "
@@ -204,12 +221,13 @@ def common_base(stage: Stage, ours: State, theirs: State) -> State | None:
         ) from error
 
 
-def _joined(stage: Stage, source: Source, bases: Sequence[Address]) -> State:
+def _joined(stage: Stage, source: Source, bases: Sequence[Address], depth: int) -> State:
     """Merge several best ancestors into one base."""
     joined = state_of(source, bases[0])
     for address in bases[1:]:
         other = state_of(source, address)
-        below = common_base(stage, joined, other) or empty_state(source, stage)
+        below = common_base(stage, joined, other, depth=depth + 1)
+        below = below or empty_state(source, stage)
         joined, _ = merge_states(stage, below, joined, other, Conflicts("base"))
         stage.flush()
     return joined
