@@ -32,7 +32,7 @@ from dreamdb.write.stage import Stage
 
 __all__ = ["State", "common_base", "empty_state", "merge_states", "state_of"]
 
-MAX_DEPTH: Final = 16
+MAX_DEPTH: Final = 4
 _EMPTY: Final = Content(FieldList(()))
 
 
@@ -199,7 +199,7 @@ def common_base(stage: Stage, ours: State, theirs: State, *, depth: int = 0) -> 
     ours, theirs : State
         The sides.
     depth : int
-        How many criss-crosses lie above; the first ancestor alone is taken below the sixteenth.
+        How many criss-crosses lie above; the first ancestor alone is taken below the fourth.
 
     Raises
     ------

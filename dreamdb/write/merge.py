@@ -27,7 +27,7 @@ from dreamdb.write.rows import SLAB_NBYTES
 from dreamdb.write.stage import Stage
 from dreamdb.write.tracks import edit_records, edit_tombstones, set_cells
 
-__all__ = ["Merged", "merge_contents"]
+__all__ = ["Columns", "Merged", "insert_records", "merge_contents"]
 
 Anchors = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
@@ -193,7 +193,7 @@ def _edited(
         content = replace(content, tombstones=buried.tombstones)
     if not len(inserted) and not len(removed):
         return content
-    return _insert(_look(view, stage, content), stage, inserted, removed, columns)
+    return insert_records(_look(view, stage, content), stage, inserted, removed, columns)
 
 
 def _restricted(plan: MergePlan, index: int) -> Content:
@@ -233,10 +233,20 @@ def _joined(view: View, edits: list[CellEdit]) -> tuple[Positions, pa.ChunkedArr
     return rows[rows >= 0], pa.chunked_array([values.take(numbers_array(index))])
 
 
-def _insert(
+def insert_records(
     view: View, stage: Stage, inserted: Anchors, removed: Anchors, columns: Columns
 ) -> Content:
-    """Insert and remove records, in slabs of bounded size; the last ones behind the tip."""
+    """Insert and remove records, in slabs of bounded size; the last ones behind the tip.
+
+    Parameters
+    ----------
+    view, stage : View, Stage
+        What to edit, and where objects go.
+    inserted, removed : ndarray of uint64
+        Increasing anchors, the first not stored, the others stored.
+    columns : callable
+        Values of the inserted records by field; a missing field is null.
+    """
     step = _slab_rows(view)
     tail = int(np.searchsorted(inserted, np.uint64(max(view.timeline.last_key, 0)), "right"))
     if view.timeline.last_key < 0:

@@ -5,7 +5,7 @@ Source: design/0008 section 6, design/0005.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from dreamdb.errors import (
 from dreamdb.history import is_ancestor, load_manifest
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
-from dreamdb.tracks import Source
+from dreamdb.tracks import Source, View
 from dreamdb.types import Address
 from dreamdb.write.commit import (
     MAX_ATTEMPTS,
@@ -35,6 +35,7 @@ from dreamdb.write.commit import (
 from dreamdb.write.conflicts import Conflicts
 from dreamdb.write.lineage import State, common_base, empty_state, merge_states, state_of
 from dreamdb.write.merge import Merged
+from dreamdb.write.merge_shards import Shard, add_shards, shard_of
 from dreamdb.write.stage import Stage
 
 __all__ = ["MAX_PARENTS", "MergeOutcome", "apply_change", "merge_into"]
@@ -192,7 +193,10 @@ def merge_into(
                 ref=ref,
             )
         state, merges = _fold(stage, tip, left, conflicts(), ref, unrelated)
-        return _Built(state, state.tips, _operation("merge", state, merges, strategy), merges)
+        names = dict(state.origins)
+        parents = [*tip.tips, *(address for _, address in left)]
+        operation = _operation("merge", [names[p] for p in parents], merges, strategy)
+        return _Built(state, parents, operation, merges)
 
     if len(others) >= MAX_PARENTS:
         raise InvalidInputError(
@@ -222,11 +226,13 @@ def _fold(
     ref: str,
     unrelated: bool,
 ) -> tuple[State, list[Merged]]:
-    """Merge one version after the other into the tip."""
+    """Merge versions that only add records all at once, then the others one by one."""
     source = tip.view.source
     state, merges = tip, []
-    for index, (name, address) in enumerate(others):
-        if index:
+    if len(others) > 1:
+        state, others = _fold_shards(stage, tip, others, unrelated)
+    for name, address in others:
+        if state is not tip:
             stage.flush()
         other = state_of(source, address)
         base = common_base(stage, state, other)
@@ -243,8 +249,42 @@ def _fold(
     return state, merges
 
 
+def _fold_shards(
+    stage: Stage, tip: State, others: Sequence[tuple[str, Address]], unrelated: bool
+) -> tuple[State, Sequence[tuple[str, Address]]]:
+    """Add the records of all versions that have only added some; return what is left to merge."""
+    source = tip.view.source
+    shards: list[Shard] = []
+    added: list[State] = []
+    left = []
+    for name, address in others:
+        other = state_of(source, address)
+        base = common_base(stage, tip, other)
+        if base is None and unrelated:
+            base = empty_state(source, stage)
+        shard = None if base is None else shard_of(base.view, tip.view, other.view)
+        if shard is None:
+            left.append((name, address))
+        else:
+            shards.append(shard)
+            added.append(other)
+    if len(shards) < 2:
+        return tip, others
+    content = add_shards(tip.view, stage, shards)
+    if content is None:
+        return tip, others
+    address = stage.document(Kind.CONTENT, content.encode())
+    origins = tip.origins + tuple(origin for state in added for origin in state.origins)
+    view = View(source, content)
+    view.adopt(tip.view)
+    return State(view, address, origins), left
+
+
 def _operation(
-    name: str, state: State, merges: Sequence[Merged], strategy: str | None = None
+    name: str,
+    renames: Sequence[Mapping[str, str | None]],
+    merges: Sequence[Merged],
+    strategy: str | None = None,
 ) -> dict[str, Any]:
     out: dict[str, Any] = {"name": name}
     if strategy is not None:
@@ -255,9 +295,8 @@ def _operation(
         out["decided"] = decided
     if moved:
         out["automatic"] = moved
-    renames = [dict(names) for _, names in state.origins]
     if any(renames):
-        out["renames"] = renames
+        out["renames"] = [dict(names) for names in renames]
     return out
 
 
@@ -329,8 +368,8 @@ def apply_change(
         if state.address == tip.address:
             return None
         merges = [] if merged is None else [merged]
-        state = State(state.view, state.address, state.origins[:1])
-        operation = _operation(verb, state, merges) | {"manifest": to_text(manifest)}
+        operation = _operation(verb, [state.origins[0][1]], merges)
+        operation["manifest"] = to_text(manifest)
         return _Built(state, tip.tips, operation, merges)
 
     return _publish(backend, source, ref, build, note)

@@ -489,6 +489,195 @@ def test_merge_many_shards() -> None:
     assert ds.take([2])["t"].to_pylist() == ["again"]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("unrelated", [False, True])
+def test_shards_that_only_add_records(
+    monkeypatch: pytest.MonkeyPatch, overlap: bool, unrelated: bool
+) -> None:
+    # Small slabs, so that records go in through several of them, in the middle and behind the tip.
+    monkeypatch.setattr("dreamdb.write.merge.SLAB_NBYTES", 2_048)
+    schema = vd.Schema().add_scalar_int("x").add_embedding("v", 2).add_binary("b")
+    url = f"memory://merging-{next(_NUMBERS)}"
+    ds = vd.Dataset.create("main", schema, backend=url)
+
+    def rows(anchors: Any) -> dict[str, Any]:
+        numbers = np.asarray(anchors)
+        vectors = np.stack([numbers, -numbers], axis=1).astype(np.float32)
+        return {"_anchor": numbers, "x": numbers, "v": vectors,
+                "b": [str(n).encode() for n in numbers.tolist()]}  # fmt: skip
+
+    ds.append(rows(np.arange(0, 4_000, 10)))
+    shards = []
+    for number in range(3):
+        anchors = np.arange(number + 1, 8_000, 10)
+        shard = (
+            vd.Dataset.create(f"shard-{number}", schema, backend=url)
+            if unrelated
+            else ds.branch(f"shard-{number}")
+        )
+        shard.append(rows(anchors))
+        if overlap:
+            shard.append(rows([9_000]))
+        shards.append(shard)
+    ds.update([50], {"x": [-50]})
+    report = ds.merge_many(shards, unrelated=unrelated)
+    assert report.moved.num_rows == 0
+    assert vd.connect(url).verify().ok
+    table = ds.scan().to_arrow()
+    expected = sorted({*range(0, 4_000, 10), *(a for n in (1, 2, 3) for a in range(n, 8_000, 10))})
+    expected += [9_000] if overlap else []
+    assert table["_anchor"].to_pylist() == expected
+    assert table["x"].to_pylist() == [-50 if a == 50 else a for a in expected]
+    assert table["b"].to_pylist() == [str(a).encode() for a in expected]
+    vectors = np.stack(table["v"].to_pylist())
+    assert np.array_equal(vectors[:, 0], -vectors[:, 1])
+    again = vd.Dataset.create("again", schema, backend=url, data=rows(expected))
+    again.update([50], {"x": [-50]})
+    assert again.content_id == ds.content_id
+
+
+@pytest.mark.parametrize("rows_per_fragment", [1, 16, 1_024])
+def test_trees_of_several_levels(monkeypatch: pytest.MonkeyPatch, rows_per_fragment: int) -> None:
+    monkeypatch.setattr("dreamdb.write.merge.SLAB_NBYTES", 2_048)
+    generator = np.random.default_rng(rows_per_fragment)
+    schema = vd.Schema().add_text("t", rows_per_fragment=rows_per_fragment).add_scalar_int("x")
+    ds = vd.Dataset.create("main", schema, backend=f"memory://merging-{next(_NUMBERS)}")
+    size = 1_200
+    ds.append({"_anchor": np.arange(size) * 10, "t": [str(i) for i in range(size)],
+               "x": np.arange(size)})  # fmt: skip
+    base = {a * 10: [str(a), a] for a in range(size)}
+    sides, states = [], []
+    for number in range(2):
+        side, state = ds.branch(f"side-{number}"), {a: list(r) for a, r in base.items()}
+        # Each side edits its own records, all over the place.
+        mine = np.arange(number, size, 2)
+        edited = np.sort(generator.choice(mine, 60, replace=False)) * 10
+        side.update(edited[:40], {"t": [f"edit {number}"] * 40})
+        side.update(edited[20:], {"x": np.full(40, -number - 1)})
+        fresh = np.unique(generator.integers(0, size, 40)) * 10 + 1 + number
+        fresh = np.concatenate([fresh, np.arange(400) * 10 + size * 10 + number])
+        side.append({"_anchor": fresh, "t": ["new"] * len(fresh), "x": fresh})
+        gone = edited[:3]
+        side.delete(gone)
+        for at, anchor in enumerate(edited.tolist()):
+            if at < 40:
+                state[anchor][0] = f"edit {number}"
+            if at >= 20:
+                state[anchor][1] = -number - 1
+        state |= {a: ["new", a] for a in fresh.tolist()}
+        for anchor in gone.tolist():
+            del state[anchor]
+        sides.append(side)
+        states.append(state)
+    merged = _both_ways(*sides)
+    expected = {}
+    for anchor in {*states[0], *states[1]}:
+        one, two, old = (s.get(anchor) for s in (*states, base))
+        if old is None:
+            expected[anchor] = one or two
+        elif one is not None and two is not None:
+            expected[anchor] = [b if a == o else a for a, b, o in zip(one, two, old, strict=True)]
+    table = merged.scan().to_arrow()
+    assert (
+        dict(
+            zip(
+                table["_anchor"].to_pylist(),
+                map(list, zip(table["t"].to_pylist(), table["x"].to_pylist(), strict=True)),
+                strict=True,
+            )
+        )
+        == expected
+    )
+
+
+def test_every_kind_of_value_is_merged() -> None:
+    schema = (
+        vd.Schema()
+        .add_image("image")
+        .add_embedding("vector", dim=3)
+        .add_tensor("tensor", "int16", (2, 2))
+        .add_text("text")
+        .add_scalar_bool("flag")
+        .add_scalar_float("score")
+        .add_scalar_categorical("label")
+        .add_scalar_timestamp("time")
+    )
+    ds = vd.Dataset.create("main", schema, backend=f"memory://merging-{next(_NUMBERS)}")
+
+    def record(index: int) -> dict[str, Any]:
+        return {
+            "image": bytes([index % 256]),
+            "vector": np.full(3, index, np.float32),
+            "tensor": np.full((2, 2), index, np.int16),
+            "text": f"text {index}",
+            "flag": index % 2 == 0,
+            "score": float(index),
+            "label": f"class {index % 3}",
+            "time": np.datetime64(index, "ns"),
+        }
+
+    ds.append_many([{"_anchor": i} | record(i) for i in range(60)])
+    ours, theirs = _sides(ds)
+    names = list(schema)
+    for at, name in enumerate(names):
+        ours.update([at], {name: [record(101)[name]]})
+        theirs.update([20 + at], {name: [None if at % 2 else record(202)[name]]})
+    ours.append_many([{"_anchor": 100} | record(7)])
+    theirs.append_many([{"_anchor": 5_000} | record(8)])
+    merged = _both_ways(ours, theirs)
+    diff = merged.diff(ds)
+    assert diff.rows_added == 2
+    expected = ours.diff(ds).changed
+    for name, count in theirs.diff(ds).changed.items():
+        expected[name] = expected.get(name, 0) + count
+    assert diff.changed == expected
+    theirs.update(range(len(names)), {"text": ["other"] * len(names), "image": [b"o"] * len(names)})
+    ours.update(range(len(names)), {"text": ["mine"] * len(names), "image": [b"m"] * len(names)})
+    with pytest.raises(vd.MergeConflictError) as caught:
+        ours.merge(theirs)
+    table = caught.value.details["conflicts"]
+    assert table.num_rows == 2 * len(names)
+    images = table.filter(pa.compute.equal(table["field"], "image"))
+    assert images["ours"].to_pylist() == ['"6d"'] * len(names)
+    ours.merge(theirs, resolve=lambda c: c.use(b"decided") if c.field == "image" else "theirs")
+    assert ours["image"].to_pylist()[0] == b"decided"
+    assert ours["text"].to_pylist()[0] == "other"
+
+
+def test_criss_cross_again_and_again() -> None:
+    ours, theirs = _sides(_start())
+    for number in range(10):
+        ours.update([number % 4], {"x": [number]})
+        theirs.update([5 + number % 4], {"x": [number]})
+        early = theirs.branch(f"early-{next(_NUMBERS)}")
+        theirs.merge(ours)
+        ours.merge(early)
+    assert len(vd.merge_base(ours, theirs)) == 2
+    ours.update([0], {"x": [-1]})
+    theirs.update([9], {"x": [-2]})
+    merged = _both_ways(ours, theirs)
+    assert merged["x"].to_pylist()[0] == -1
+    assert merged["x"].to_pylist()[9] == -2
+
+
+def test_manifests_that_lie_about_their_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dreamdb.write.records import AddRecords
+
+    for recorded in (7, [[1]], [["a", "b"]], [[-1, 5]]):
+        ds = _start()
+        ds.append_many([{"_anchor": 1 << 62, "x": -1, "s": "last"}])
+        ours, theirs = _sides(ds)
+        said = {"name": "append", "automatic": recorded}
+        with monkeypatch.context() as patch:
+            patch.setattr(AddRecords, "summary", lambda self, said=said: said)
+            ours.append_many([{"x": 1, "s": "a"}])
+        theirs.append_many([{"x": 2, "s": "b"}])
+        with pytest.raises(vd.FormatError):
+            ours.merge(theirs)
+        with pytest.raises(vd.FormatError):
+            theirs.merge(ours)
+
+
 def test_unrelated_histories() -> None:
     ds = _start(3)
     other = vd.Dataset.create("other", ds.schema, backend=ds.backend)
