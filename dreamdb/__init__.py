@@ -19,6 +19,7 @@ if _TYPE_CHECKING:
     from dreamdb.dataset import (
         Dataset,
         Log,
+        MergeReport,
         RefInfo,
         Scan,
         Schema,
@@ -26,6 +27,8 @@ if _TYPE_CHECKING:
         Transaction,
         compare_refs,
         connect,
+        diff,
+        merge_base,
         prove,
     )
     from dreamdb.errors import (
@@ -54,7 +57,8 @@ if _TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from dreamdb.proofs import Proof, verify_proof
-    from dreamdb.read import Comparison, col
+    from dreamdb.read import Comparison, Diff, col
+    from dreamdb.write import Conflict
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -62,8 +66,10 @@ __all__ = [
     "AlreadyExistsError",
     "AnchorNotFoundError",
     "Comparison",
+    "Conflict",
     "ConflictError",
     "Dataset",
+    "Diff",
     "DreamDBError",
     "ExpressionError",
     "FieldNotFoundError",
@@ -74,6 +80,7 @@ __all__ = [
     "InvalidInputError",
     "Log",
     "MergeConflictError",
+    "MergeReport",
     "MissingDependencyError",
     "NotFoundError",
     "ObjectMissingError",
@@ -95,6 +102,8 @@ __all__ = [
     "col",
     "compare_refs",
     "connect",
+    "diff",
+    "merge_base",
     "prove",
     "show_versions",
     "verify_proof",
@@ -110,6 +119,7 @@ _HOMES = {
     "dreamdb.dataset": (
         "Dataset",
         "Log",
+        "MergeReport",
         "RefInfo",
         "Scan",
         "Schema",
@@ -118,6 +128,8 @@ _HOMES = {
         "compare_refs",
         "connect",
         "prove",
+        "diff",
+        "merge_base",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",
@@ -150,8 +162,10 @@ _HOMES = {
     ),
     "dreamdb.read": (
         "Comparison",
+        "Diff",
         "col",
     ),
+    "dreamdb.write": ("Conflict",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 # them out, `make test` does not.
 SLOW_FILES = frozenset(
     {
+        "budget/test_history.py",
         "budget/test_reads.py",
         "budget/test_writes.py",
         "cli/test_ingest.py",
@@ -41,6 +42,11 @@ SLOW_FILES = frozenset(
         "e2e/test_tutorial.py",
         "format/test_corruption.py",
         "format/test_independent_reader.py",
+        "history/test_diff.py",
+        "history/test_graph.py",
+        "history/test_history_crashes.py",
+        "history/test_merge_model.py",
+        "history/test_steps_back.py",
         "maintain/test_collect_crashes.py",
         "maintain/test_leases.py",
         "maintain/test_purge.py",

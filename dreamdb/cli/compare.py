@@ -14,9 +14,12 @@ from dreamdb.cli.values import batch_rows, csv_text
 from dreamdb.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from dreamdb import Comparison
 
-__all__: list[str] = []  # commands are reached through the table of program.py
+# Commands are reached through the table of program.py.
+__all__ = ["table_suffix", "write_table"]
 
 
 @command("compare-refs", short_help="Show how often refs agree.")
@@ -43,7 +46,7 @@ def compare(
     Example: dreamdb compare-refs sweep/lr0.1 sweep/lr0.01 --field prediction --output both.parquet
     """
     if output is not None:
-        _suffix(output)
+        table_suffix(output)
     compared = open_space(invocation).compare_refs(list(refs), split_names(fields) or [])
     tables = {field: _agreement(compared, field, output) for field in compared.fields}
     data: dict[str, Any] = {
@@ -59,7 +62,7 @@ def compare(
         "output": output,
     }
     if output is not None:
-        _write(compared, output)
+        write_table(compared.to_arrow(), output)
     blocks: list[Block] = [Paragraph(f"{len(compared):,} records of {len(refs)} refs")]
     for field, rows in tables.items():
         if rows is not None:
@@ -92,7 +95,8 @@ def _matrix(field: str, refs: tuple[str, ...], rows: list[dict[str, Any]]) -> Ta
     return Table(columns, cells)
 
 
-def _suffix(path: str) -> str:
+def table_suffix(path: str) -> str:
+    """Return how a table's file is written; refuse a name that does not say so."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in (".parquet", ".arrow", ".csv"):
         raise InvalidInputError(
@@ -101,9 +105,9 @@ def _suffix(path: str) -> str:
     return suffix
 
 
-def _write(compared: Comparison, path: str) -> None:
-    table = compared.to_arrow()
-    suffix = _suffix(path)
+def write_table(table: pa.Table, path: str) -> None:
+    """Write a table as Parquet, Arrow or CSV."""
+    suffix = table_suffix(path)
     if suffix == ".csv":
         with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(csv_text(table.column_names) + "\n")

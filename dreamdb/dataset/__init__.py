@@ -1,10 +1,12 @@
 """The public handles: Dataset, Space, Schema, and what they return."""
 
+from dreamdb.dataset.comparing import diff, locate_version, merge_base
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
 from dreamdb.dataset.maintained import Maintenance, prove
+from dreamdb.dataset.merging import STRATEGIES, MergeReport
 from dreamdb.dataset.representation import format_nbytes
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
@@ -13,12 +15,14 @@ from dreamdb.dataset.space import RefInfo, Space, compare_refs, connect
 from dreamdb.dataset.writing import Transaction
 
 __all__ = [
+    "STRATEGIES",
     "BackendLike",
     "Dataset",
     "Handle",
     "Log",
     "LogRecord",
     "Maintenance",
+    "MergeReport",
     "OpenSpace",
     "RefInfo",
     "Scan",
@@ -28,10 +32,13 @@ __all__ = [
     "compare_refs",
     "connect",
     "describe_operation",
+    "diff",
     "find_manifest",
     "format_nbytes",
     "format_time",
+    "locate_version",
     "manifest_at",
+    "merge_base",
     "open_space",
     "prove",
 ]

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from dreamdb import config
+from dreamdb.dataset.comparing import Comparing
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.maintained import Maintained
+from dreamdb.dataset.merging import Merging
 from dreamdb.dataset.reading import Reading
 from dreamdb.dataset.representation import dataset_html, dataset_text
 from dreamdb.dataset.schema import Schema
 from dreamdb.dataset.session import BackendLike, open_space
 from dreamdb.dataset.verbs import add_records
-from dreamdb.dataset.versions import Versions
 from dreamdb.dataset.writing import Writing
 from dreamdb.errors import AlreadyExistsError, InvalidInputError, SchemaError
 from dreamdb.history import find_ref, resolve_ref
@@ -31,7 +32,7 @@ from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
 __all__ = ["Dataset"]
 
 
-class Dataset(Reading, Writing, Versions, Maintained):
+class Dataset(Reading, Writing, Merging, Comparing, Maintained):
     """A versioned dataset at one manifest.
 
     Open one with :meth:`create`, :meth:`open_ref`, :meth:`open_at` or :meth:`open_by_manifest`.

@@ -81,6 +81,8 @@ def describe_operation(operation: dict[str, Any]) -> str:
     for key, word in (("rows", "rows"), ("added", "added"), ("changed", "changed")):
         if key in operation:
             parts.append(f"{operation[key]:,} {word}")
+    if "manifest" in operation:
+        parts.append(str(operation["manifest"])[:10])
     if operation.get("reason"):
         parts.append(f"({operation['reason']})")
     return " ".join(parts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dreamdb.tracks import gather
+from dreamdb.tracks.gather import gather
 
 if TYPE_CHECKING:
     from dreamdb.dataset.dataset import Dataset

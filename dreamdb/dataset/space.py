@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamdb import config
 from dreamdb.dataset.dataset import Dataset
+from dreamdb.dataset.restoring import restore_deleted
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
 from dreamdb.dataset.upkeep import Upkeep
 from dreamdb.dataset.versions import reflog_records
@@ -159,6 +160,28 @@ class Space(Upkeep):
             entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
             space.backend.refs.append_log(name, entry)
             space.backend.refs.swap(name, found.value, None)
+
+    def restore(self, name: str, to: str | None = None) -> Dataset:
+        """Bring a deleted branch or snapshot back from its reflog.
+
+        Parameters
+        ----------
+        name : str
+            The ref as it was called.
+        to : str, optional
+            Another name for the branch; a snapshot keeps its own.
+
+        Raises
+        ------
+        RefNotFoundError
+            When no deletion of it is recorded.
+        AlreadyExistsError
+            When a ref has that name.
+        ObjectMissingError
+            When its data was collected meanwhile.
+        """
+        restore_deleted(self._space, name, to)
+        return self.open(name if to is None else to)
 
     def reflog(self, name: str) -> list[dict[str, Any]]:
         """Return the moves of a ref that no history shows, newest first; also of a deleted one.

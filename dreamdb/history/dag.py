@@ -7,7 +7,7 @@ parents of a manifest are those of its cut: every walk here goes through :func:`
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
@@ -25,7 +25,9 @@ __all__ = [
     "first_parents",
     "is_ancestor",
     "load_manifest",
+    "manifests_since",
     "merge_base",
+    "merge_bases",
     "skip_address",
 ]
 
@@ -223,25 +225,58 @@ def merge_base(cache: ObjectCache, ours: Address, theirs: Address) -> list[Addre
     list of Address
         Empty for unrelated histories, more than one for criss-cross merges; sorted.
     """
-    return _walk(cache, lambda: _merge_base(cache, ours, theirs))
+    return merge_bases(cache, [ours], [theirs])
 
 
-def _merge_base(cache: ObjectCache, ours: Address, theirs: Address) -> list[Address]:
+def merge_bases(
+    cache: ObjectCache, ours: Sequence[Address], theirs: Sequence[Address]
+) -> list[Address]:
+    """Return the best common ancestors of two sets of manifests.
+
+    Parameters
+    ----------
+    cache : ObjectCache
+        Where manifests are read.
+    ours, theirs : sequence of Address
+        Each set stands for a merge of its members.
+
+    Returns
+    -------
+    list of Address
+        As :func:`merge_base`.
+
+    Notes
+    -----
+    Cost: 1 object read per manifest since the oldest base.
+    """
+    return _walk(cache, lambda: _merge_bases(cache, ours, theirs))
+
+
+def _merge_bases(
+    cache: ObjectCache, ours: Sequence[Address], theirs: Sequence[Address]
+) -> list[Address]:
     left, right, stale = 1, 2, 4
     flags: dict[Address, int] = {}
     heap: list[tuple[int, Address]] = []
+    fresh: set[Address] = set()
 
     def push(address: Address, flag: int) -> None:
         before = flags.get(address, 0)
         if before | flag != before:
             flags[address] = before | flag
             heapq.heappush(heap, (-load_manifest(cache, address).generation, address))
+            if flags[address] & stale:
+                fresh.discard(address)
+            else:
+                fresh.add(address)
 
-    push(ours, left)
-    push(theirs, right)
+    for flag, tips in ((left, ours), (right, theirs)):
+        for tip in tips:
+            push(tip, flag)
     found: set[Address] = set()
-    while heap and any(not flags[a] & stale for _, a in heap):
+    while heap and fresh:
         _, address = heapq.heappop(heap)
+        fresh.discard(address)
         flag = flags[address]
         if flag & (left | right) == left | right:
             if not flag & stale:
@@ -250,6 +285,37 @@ def _merge_base(cache: ObjectCache, ours: Address, theirs: Address) -> list[Addr
         for parent in load_manifest(cache, address).parents:
             push(parent, flag)
     return sorted(a for a in found if not flags[a] & stale)
+
+
+def manifests_since(
+    cache: ObjectCache, tips: Sequence[Address], bases: Sequence[Address]
+) -> Iterator[tuple[Address, Manifest]]:
+    """Yield the manifests that lead to the tips and not to the bases, children first.
+
+    Notes
+    -----
+    Cost: 1 object read per manifest since the oldest base.
+    """
+    old: set[Address] = set(bases)
+    seen = {*tips, *bases}
+    heap = [(-load_manifest(cache, address).generation, address) for address in seen]
+    heapq.heapify(heap)
+    fresh = seen - old
+    while heap and fresh:
+        address = heapq.heappop(heap)[1]
+        manifest = load_manifest(cache, address)
+        if address not in old:
+            fresh.discard(address)
+            yield address, manifest
+        for parent in manifest.parents:
+            if address in old:
+                old.add(parent)
+                fresh.discard(parent)
+            elif parent not in old:
+                fresh.add(parent)
+            if parent not in seen:
+                seen.add(parent)
+                heapq.heappush(heap, (-load_manifest(cache, parent).generation, parent))
 
 
 def ancestor_at_time(cache: ObjectCache, tip: Address, time_ns: int) -> Address:

@@ -7,6 +7,7 @@ from dreamdb.maintain.collect import (
     collect_garbage,
     restore_trash,
 )
+from dreamdb.maintain.complete import check_complete
 from dreamdb.maintain.condemn import collect_leased
 from dreamdb.maintain.expire import ExpireReport, expire_history
 from dreamdb.maintain.garbage import Garbage
@@ -32,6 +33,7 @@ __all__ = [
     "RestoreReport",
     "VerifyReport",
     "check_absent",
+    "check_complete",
     "collect_garbage",
     "collect_leased",
     "disk_usage",

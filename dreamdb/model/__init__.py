@@ -9,6 +9,7 @@ from dreamdb.model.documents import (
     new_space,
     skip_generation,
 )
+from dreamdb.model.field_pairs import FieldPairs, SchemaChange, pair_fields
 from dreamdb.model.marks import (
     CUTS,
     MAX_CUT_PARENTS,
@@ -33,7 +34,14 @@ from dreamdb.model.schema import (
     field_type,
     row_nbytes,
 )
-from dreamdb.model.tree import build_tree, check_child, edit_tree, leaf_entries, walk_nodes
+from dreamdb.model.tree import (
+    build_tree,
+    check_child,
+    edit_tree,
+    leaf_entries,
+    walk_nodes,
+)
+from dreamdb.model.tree_diff import EntryRuns, SameRecords, differing_entries
 
 __all__ = [
     "ANCHOR",
@@ -47,12 +55,16 @@ __all__ = [
     "Content",
     "Cuts",
     "Entries",
+    "EntryRuns",
     "Field",
     "FieldList",
+    "FieldPairs",
     "HistoryCuts",
     "Manifest",
     "Node",
     "Redaction",
+    "SameRecords",
+    "SchemaChange",
     "Tag",
     "build_tree",
     "check_algorithm",
@@ -61,6 +73,7 @@ __all__ = [
     "check_space",
     "decode_cuts",
     "default_rungs",
+    "differing_entries",
     "edit_tree",
     "empty_entries",
     "encode_cuts",
@@ -70,6 +83,7 @@ __all__ = [
     "nearest_rung",
     "new_space",
     "next_rung",
+    "pair_fields",
     "required_features",
     "row_nbytes",
     "rung_ends",

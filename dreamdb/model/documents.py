@@ -113,7 +113,11 @@ class Content:
     @classmethod
     def decode(cls, payload: Bytes) -> Content:
         """Parse and check a content object."""
-        document = decode_document(payload, what="a content")
+        return cls.from_document(decode_document(payload, what="a content"))
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Content:
+        """Check a decoded content object."""
         names = {"format", "schema", "timeline", "tracks", "tombstones", "metadata"}
         _members(document, names, "content")
         schema = FieldList.from_document(document["schema"])
@@ -198,7 +202,11 @@ class Manifest:
     @classmethod
     def decode(cls, payload: Bytes) -> Manifest:
         """Parse and check a manifest object."""
-        document = decode_document(payload, what="a manifest")
+        return cls.from_document(decode_document(payload, what="a manifest"))
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Manifest:
+        """Check a decoded manifest object."""
         names = {
             "format", "content", "indexes", "parents", "generation", "skip", "author", "message",
             "time_ns", "operation", "application", "nonce",

@@ -18,7 +18,16 @@ from dreamdb.model.cuts import NODE_RULE, closed_ends, node_salt
 from dreamdb.model.node import Entries, Node, StatsKind, empty_entries
 from dreamdb.types import Address
 
-__all__ = ["Emit", "Load", "build_tree", "check_child", "edit_tree", "leaf_entries", "walk_nodes"]
+__all__ = [
+    "Emit",
+    "Load",
+    "build_tree",
+    "check_child",
+    "child_of",
+    "edit_tree",
+    "leaf_entries",
+    "walk_nodes",
+]
 
 Load: TypeAlias = Callable[[Address], Node]
 Emit: TypeAlias = Callable[[Node], Address]
@@ -88,7 +97,7 @@ def _descend(root: Address, key: int, level: int, load: Load) -> tuple[_Path, No
             int(np.searchsorted(node.entries["key"], np.uint64(key))), len(node.entries) - 1
         )
         path.append((node, index))
-        node = _child(node, index, load)
+        node = child_of(node, index, load)
     return path, node
 
 
@@ -101,14 +110,15 @@ def _next(path: _Path, level: int, load: Load) -> tuple[_Path, Node] | None:
         return None
     node, index = path.pop()
     path.append((node, index + 1))
-    node = _child(node, index + 1, load)
+    node = child_of(node, index + 1, load)
     while node.level > level:
         path.append((node, 0))
-        node = _child(node, 0, load)
+        node = child_of(node, 0, load)
     return path, node
 
 
-def _child(node: Node, index: int, load: Load) -> Node:
+def child_of(node: Node, index: int, load: Load) -> Node:
+    """Return the node that an entry stands for, checked against it."""
     entry = node.entries[index]
     child = load(_address(entry))
     check_child(node, entry, child)
@@ -289,7 +299,7 @@ def leaf_entries(
             continue
         children = []
         for index in range(low, high):
-            children.append((_child(node, index, load), begin))
+            children.append((child_of(node, index, load), begin))
             begin = int(ends[index])
         stack.extend(reversed(children))
     if not out:
@@ -307,6 +317,6 @@ def walk_nodes(root: Address | None, *, load: Load) -> Iterator[tuple[Address, N
         yield address, node
         if node.level > 1:
             stack.extend(
-                (_address(node.entries[i]), _child(node, i, load))
+                (_address(node.entries[i]), child_of(node, i, load))
                 for i in reversed(range(len(node.entries)))
             )

@@ -1,6 +1,8 @@
 """Reading: scans, conditions, takes, search, comparison, summaries."""
 
+from dreamdb.read.blame import last_writer
 from dreamdb.read.compare import Comparison, compare_views
+from dreamdb.read.difference import Diff, FieldStat
 from dreamdb.read.output import output_array, output_schema, output_type
 from dreamdb.read.plan import ScanPlan, ScanReport, check_batch_size, to_batch
 from dreamdb.read.predicate import Predicate, col, parse_where
@@ -11,6 +13,8 @@ from dreamdb.read.summary import FieldSummary, distinct_values, summarise
 __all__ = [
     "METRICS",
     "Comparison",
+    "Diff",
+    "FieldStat",
     "FieldSummary",
     "Predicate",
     "ScanPlan",
@@ -20,6 +24,7 @@ __all__ = [
     "compare_views",
     "count_matching",
     "distinct_values",
+    "last_writer",
     "matching_rows",
     "output_array",
     "output_schema",

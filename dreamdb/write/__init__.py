@@ -21,7 +21,10 @@ from dreamdb.write.commit import (
     make_manifest,
     stage_root,
 )
+from dreamdb.write.conflicts import Conflict, Conflicts, Resolution
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
+from dreamdb.write.merge_commit import MergeOutcome, apply_change, merge_into
+from dreamdb.write.moves import deleted_value, move_branch, previous_tip, restore_ref
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
 from dreamdb.write.snapshots import create_snapshot, store_tag
@@ -35,10 +38,14 @@ __all__ = [
     "Change",
     "CommitNote",
     "Committed",
+    "Conflict",
+    "Conflicts",
     "DeleteRecords",
     "DropField",
+    "MergeOutcome",
     "Removed",
     "RenameField",
+    "Resolution",
     "SetCells",
     "SetMetadata",
     "Slab",
@@ -46,6 +53,7 @@ __all__ = [
     "WriteLayer",
     "anchor_array",
     "anchor_of_key",
+    "apply_change",
     "check_anchors",
     "check_notes",
     "check_text",
@@ -53,8 +61,13 @@ __all__ = [
     "create_branch",
     "create_ref",
     "create_snapshot",
+    "deleted_value",
     "make_manifest",
+    "merge_into",
+    "move_branch",
+    "previous_tip",
     "remove_records",
+    "restore_ref",
     "slabs",
     "stage_root",
     "store_tag",

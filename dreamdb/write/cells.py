@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dreamdb.codecs import numbers_array
 
-__all__ = ["cells_equal", "place_cells", "replace_cells"]
+__all__ = ["place_cells", "replace_cells"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -73,26 +72,3 @@ def place_cells(count: int, rows: Positions, values: pa.ChunkedArray | pa.Array)
     missing = np.ones(count, np.bool_)
     missing[rows] = False
     return new.take(numbers_array(index, ~missing))
-
-
-def cells_equal(left: pa.Array, right: pa.Array) -> npt.NDArray[np.bool_]:
-    """Return for each row whether two arrays of one type hold the same value.
-
-    Nulls equal nulls; vectors are compared bit by bit; NaN equals NaN.
-    """
-    a, b = _fixed_width_rows(left), _fixed_width_rows(right)
-    if a is not None and b is not None:
-        return np.asarray(a == b)
-    if pa.types.is_nested(left.type) or pa.types.is_floating(left.type):
-        # Slices of length one compare with the null and NaN semantics of Array.equals.
-        if pa.types.is_floating(left.type):
-            same = pc.or_kleene(pc.equal(left, right), pc.and_(pc.is_nan(left), pc.is_nan(right)))
-        else:
-            return np.array(
-                [x == y for x, y in zip(left.to_pylist(), right.to_pylist(), strict=True)], np.bool_
-            )
-    else:
-        same = pc.equal(left, right)
-    both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-    joined = pc.or_(pc.fill_null(same, False), both_null)
-    return np.array(joined.to_pylist(), np.bool_)

@@ -15,9 +15,8 @@ import pyarrow as pa
 
 from dreamdb.errors import AlreadyExistsError, ConflictError, SchemaError
 from dreamdb.model import Content, Field, check_field_name
-from dreamdb.tracks import View, gather
+from dreamdb.tracks import View, cells_equal, gather
 from dreamdb.types import FieldType
-from dreamdb.write.cells import cells_equal
 from dreamdb.write.stage import Stage
 from dreamdb.write.tracks import add_layer, edit_tombstones, set_cells
 

@@ -30,15 +30,20 @@ from dreamdb.write.changes import Change
 from dreamdb.write.stage import Stage
 
 __all__ = [
+    "MAX_ATTEMPTS",
     "CommitNote",
     "Committed",
+    "branch_tip",
     "check_notes",
     "check_text",
     "commit",
     "create_branch",
     "create_ref",
+    "lost_every_race",
     "make_manifest",
+    "pause",
     "stage_root",
+    "swap_branch",
 ]
 
 MAX_ATTEMPTS: Final = 64
@@ -152,11 +157,11 @@ def make_manifest(
     content : Address
         The state.
     parents : sequence of Address
-        What it follows.
+        The first is the branch's previous tip.
     operation : mapping
-        What made it.
+        What the manifest records.
     note : CommitNote
-        Who and why.
+        Author, message, notes.
     """
     before = [load_manifest(source.cache, p) for p in parents]
     generation = max((m.generation for m in before), default=-1) + 1
@@ -252,7 +257,7 @@ def commit(
     """
     with backend.objects.hold():
         for attempt in range(MAX_ATTEMPTS):
-            current = _tip(backend, source, ref)
+            current = branch_tip(backend, source, ref)
             tip_view = view
             if current.address != base:
                 tip_view = _replay_view(source, base, view, current.address, changes)
@@ -260,8 +265,18 @@ def commit(
             published = _attempt(backend, source, ref, current, tip_view, changes, note, ready)
             if published is not None:
                 return published
-            time.sleep(random.uniform(0.0, min(0.2, 0.002 * 2 ** min(attempt, 6))))
-    raise ConflictError(
+            pause(attempt)
+    raise lost_every_race(ref)
+
+
+def pause(attempt: int) -> None:
+    """Wait a little, at random, before the next attempt."""
+    time.sleep(random.uniform(0.0, min(0.2, 0.002 * 2 ** min(attempt, 6))))
+
+
+def lost_every_race(ref: str) -> ConflictError:
+    """Return the error of a commit that other writers were always faster than."""
+    return ConflictError(
         f"publish conflict on ref {ref!r}: lost {MAX_ATTEMPTS} races in a row; "
         "nothing was published",
         hint="fewer writers per branch, or one branch per writer and a merge",
@@ -269,7 +284,8 @@ def commit(
     )
 
 
-def _tip(backend: Backend, source: Source, ref: str) -> RefValue:
+def branch_tip(backend: Backend, source: Source, ref: str) -> RefValue:
+    """Return where a branch is; refuse a snapshot and a branch that is gone."""
     found = find_ref(backend, source.cache, ref)
     if found is None:
         raise ConflictError(
@@ -321,7 +337,7 @@ def _attempt(
     except BaseException:
         stage.abort()
         raise
-    if not _swap(backend, source, ref, current, mine):
+    if not swap_branch(backend, source, ref, current, mine):
         return None
     result = View(source, content)
     result.adopt(view)
@@ -341,8 +357,27 @@ def _apply_all(source: Source, stage: Stage, view: View, changes: Sequence[Chang
     return content
 
 
-def _swap(backend: Backend, source: Source, ref: str, current: RefValue, mine: Address) -> bool:
-    """Move the ref; on any doubt read it back and look for our manifest in its history."""
+def swap_branch(
+    backend: Backend, source: Source, ref: str, current: RefValue, mine: Address
+) -> bool:
+    """Move the ref; on any doubt read it back and look for our manifest in its history.
+
+    Parameters
+    ----------
+    backend, source : Backend, Source
+        The space.
+    ref : str
+        The branch.
+    current : RefValue
+        What it held.
+    mine : Address
+        Our manifest.
+
+    Returns
+    -------
+    bool
+        False when another writer was faster.
+    """
     try:
         backend.refs.swap(ref, current, mine)
         return True

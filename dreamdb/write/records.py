@@ -17,9 +17,8 @@ import pyarrow as pa
 from dreamdb.codecs import arrow_type, numbers_array
 from dreamdb.errors import AlreadyExistsError, ConflictError, InvalidInputError
 from dreamdb.model import Content
-from dreamdb.tracks import View, gather
+from dreamdb.tracks import View, cells_equal, gather
 from dreamdb.write.append import Appender
-from dreamdb.write.cells import cells_equal
 from dreamdb.write.changes import check_same_cells, check_same_field
 from dreamdb.write.keys import anchors_of_keys
 from dreamdb.write.merging import UNKNOWN_ROW, merge_slabs
@@ -151,7 +150,12 @@ class AddRecords:
         """See :class:`Change`."""
         if self.upsert:
             return {"name": "upsert", "added": self.added, "changed": self.changed}
-        return {"name": "append", "rows": self.added}
+        out: dict[str, Any] = {"name": "append", "rows": self.added}
+        given = [anchors for anchors in self.anchors if len(anchors)]
+        if self._automatic and given:
+            # A merge may move these records: nobody has chosen their anchors.
+            out["automatic"] = [[int(given[0][0]), int(given[-1][-1])]]
+        return out
 
 
 class _Writer:

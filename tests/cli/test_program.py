@@ -21,8 +21,9 @@ from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
     "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
-    "snapshot", "compare-refs", "delete-ref", "reflog", "verify", "gc", "expire", "du", "purge",
-    "prove", "verify-proof", "doctor", "completion",
+    "snapshot", "diff", "compare-refs", "merge", "revert", "cherry-pick", "reset", "undo", "blame",
+    "delete-ref", "restore", "reflog", "verify", "gc", "expire", "du", "purge", "prove",
+    "verify-proof", "doctor", "completion",
 ]  # fmt: skip
 
 # Arguments of each command that reads or writes a space, here one that is not there.
@@ -37,7 +38,15 @@ NEED_A_SPACE = {
     "branch": ["new", "digits"],
     "snapshot": ["new", "digits"],
     "compare-refs": ["digits", "other", "--field", "label"],
+    "diff": ["digits", "other"],
+    "merge": ["digits", "other"],
+    "revert": ["digits", "other"],
+    "cherry-pick": ["digits", "other"],
+    "reset": ["digits", "other"],
+    "undo": ["digits"],
+    "blame": ["digits", "1", "label"],
     "delete-ref": ["digits"],
+    "restore": ["digits"],
     "reflog": ["digits"],
     "verify": [],
     "gc": ["--dry-run"],
@@ -80,6 +89,19 @@ WRONG = [
     (["purge", "digits", "--where", "label = 9"], 2, "usage", ["no record"]),
     (["prove", "digits", "1000"], 2, "usage", ["--output"]),
     (["verify", "--absent", "7"], 2, "invalid-input", ["--ref"]),
+    (["diff", "digits"], 2, "usage", ["--at"]),
+    (["diff", "digits", "v2"], 3, "ref-not-found", ["'v2'", "'v1'"]),
+    (["diff", "v1", "digits", "--fields", "lable"], 3, "field-not-found", ["'label'"]),
+    (["diff", "v1", "digits", "--output", "x.txt"], 2, "invalid-input", ["x.txt"]),
+    (["merge", "v1", "sweep/a"], 8, "read-only", ["v1"]),
+    (["merge", "digits", "sweep/c"], 3, "ref-not-found", ["'sweep/c'"]),
+    (["merge", "sweep/a", "sweep/b"], 5, "merge-conflict", ["3 conflicts", "prediction"]),
+    (["merge", "sweep/a", "sweep/b", "--strategy", "fast-forward"], 5, "conflict", ["sweep/b"]),
+    (["revert", "digits", "sweep/a"], 2, "invalid-input", ["not in the history"]),
+    (["reset", "digits"], 2, "usage", ["--at"]),
+    (["blame", "digits", "7", "label"], 3, "anchor-not-found", ["7"]),
+    (["blame", "digits", "1000", "lable"], 3, "field-not-found", ["'label'"]),
+    (["restore", "digits"], 3, "ref-not-found", ["no deletion"]),
     (
         ["compare-refs", "digits", "v1", "--field", "label", "--output", "x.txt"],
         2,
