@@ -43,7 +43,7 @@ def _space() -> tuple[Backend, dict[str, str]]:
     """Return a copy of a space with lines that have gone apart, and manifests to name."""
     original, known = _original()
     copied = MemoryBackend(f"history-crash-{next(_NUMBERS)}")
-    for name in ("document", "objects", "refs", "logs"):
+    for name in ("documents", "objects", "refs", "logs"):
         setattr(copied._space, name, copy.copy(getattr(original._space, name)))
     return copied, known
 
