@@ -26,6 +26,9 @@ if _TYPE_CHECKING:
         Transaction,
         compare_refs,
         connect,
+        publish_codec,
+        publish_rabitq_compressor,
+        train_and_publish_ivf_centroids,
     )
     from dreamdb.errors import (
         AlreadyExistsError,
@@ -92,7 +95,10 @@ __all__ = [
     "col",
     "compare_refs",
     "connect",
+    "publish_codec",
+    "publish_rabitq_compressor",
     "show_versions",
+    "train_and_publish_ivf_centroids",
 ]
 
 # Public names load their module when first used, so that the import itself, and every command's
@@ -112,6 +118,9 @@ _HOMES = {
         "Transaction",
         "compare_refs",
         "connect",
+        "publish_codec",
+        "publish_rabitq_compressor",
+        "train_and_publish_ivf_centroids",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",

@@ -2,8 +2,14 @@
 
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
+from dreamdb.dataset.indexing import Evaluation, IndexAccess, IndexInfo
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
+from dreamdb.dataset.publishing import (
+    publish_codec,
+    publish_rabitq_compressor,
+    train_and_publish_ivf_centroids,
+)
 from dreamdb.dataset.representation import format_nbytes
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
@@ -14,7 +20,10 @@ from dreamdb.dataset.writing import Transaction
 __all__ = [
     "BackendLike",
     "Dataset",
+    "Evaluation",
     "Handle",
+    "IndexAccess",
+    "IndexInfo",
     "Log",
     "LogRecord",
     "OpenSpace",
@@ -31,4 +40,7 @@ __all__ = [
     "format_time",
     "manifest_at",
     "open_space",
+    "publish_codec",
+    "publish_rabitq_compressor",
+    "train_and_publish_ivf_centroids",
 ]

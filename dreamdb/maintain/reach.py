@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dreamdb.errors import DreamDBError, IntegrityError
+from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
 from dreamdb.history import resolve_address
+from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Manifest, Node
-from dreamdb.objects import Kind, OpenedObject
+from dreamdb.objects import Kind, OpenedObject, from_text
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import ZERO_ADDRESS, Address
+from dreamdb.vectors import parse_codec
 
 __all__ = ["GcReport", "collect_garbage", "reachable_objects", "roots"]
+
+_LEAVES = frozenset({Kind.FRAGMENT, Kind.CODEC, Kind.SPATIAL_INDEX, Kind.INDEX_SEGMENT})
+"""Kinds that name nothing: they need not be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,15 @@ def reachable_objects(
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
-        if kind is Kind.FRAGMENT:
+        if kind in _LEAVES:
             yield address, kind
             continue
         try:
             opened = source.cache.open(address, kind)
             kind, below = opened.kind, _named_by(source, address, opened)
-        except DreamDBError:
+        except DreamDBError as error:
+            if kind is Kind.INDEX and isinstance(error, ObjectMissingError):
+                continue  # derived: an older version's collector may have taken it
             if not lenient:
                 raise
             below = []
@@ -102,11 +109,22 @@ def _named_by(
         out: list[tuple[Address, Kind | None]] = [(p, Kind.MANIFEST) for p in manifest.parents]
         if manifest.skip is not None:
             out.append((manifest.skip, Kind.MANIFEST))
+        out += [(from_text(text), Kind.INDEX) for text in manifest.indexes.values()]
         return [*out, (manifest.content, Kind.CONTENT)]
     if opened.kind is Kind.CONTENT:
         content = Content.decode(opened.view())
         trees = [content.timeline, content.tombstones, *content.tracks.values()]
-        return [(root, Kind.NODE) for root in trees if root is not None]
+        types = [field.type for field in content.schema.fields]
+        codecs = {parse_codec(t.codec, t.dim).address for t in types if t.codec is not None}
+        return [
+            *((root, Kind.NODE) for root in trees if root is not None),
+            *((address, Kind.CODEC) for address in sorted(codecs)),
+        ]
+    if opened.kind is Kind.INDEX:
+        index = IndexRoot.decode(opened.view())
+        segments = [(one.segment, Kind.INDEX_SEGMENT) for one in index.segments.values()]
+        cells = [] if index.centroids is None else [(index.centroids, Kind.SPATIAL_INDEX)]
+        return [*segments, *cells]
     if opened.kind is Kind.TAG:
         found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
         return [(found.manifest, Kind.MANIFEST)]

@@ -1,6 +1,7 @@
 """Reading: scans, conditions, takes, search, comparison, summaries."""
 
 from dreamdb.read.compare import Comparison, compare_views
+from dreamdb.read.nearest import SearchOptions, search_nearest
 from dreamdb.read.output import output_array, output_schema, output_type
 from dreamdb.read.plan import ScanPlan, ScanReport, check_batch_size, to_batch
 from dreamdb.read.predicate import Predicate, col, parse_where
@@ -15,6 +16,7 @@ __all__ = [
     "Predicate",
     "ScanPlan",
     "ScanReport",
+    "SearchOptions",
     "check_batch_size",
     "col",
     "compare_views",
@@ -27,6 +29,7 @@ __all__ = [
     "parse_where",
     "scan_batches",
     "search_exact",
+    "search_nearest",
     "summarise",
     "to_batch",
 ]

@@ -1,6 +1,14 @@
 """Opened contents: their tracks, anchors and values, as readers and writers both need them."""
 
-from dreamdb.tracks.gather import NUMPY_KINDS, gather, gather_numpy, increasing, validity
+from dreamdb.tracks.gather import (
+    NUMPY_KINDS,
+    decode_gathered,
+    gather,
+    gather_numpy,
+    increasing,
+    validity,
+    vectors_of,
+)
 from dreamdb.tracks.source import Fragment, Source
 from dreamdb.tracks.track import Track
 from dreamdb.tracks.view import TIMELINE_TYPE, View, anchor_values, find_in_keys
@@ -13,9 +21,11 @@ __all__ = [
     "Track",
     "View",
     "anchor_values",
+    "decode_gathered",
     "find_in_keys",
     "gather",
     "gather_numpy",
     "increasing",
     "validity",
+    "vectors_of",
 ]

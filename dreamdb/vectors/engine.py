@@ -223,7 +223,7 @@ def _refuse_above(largest: Floats, limit: Any, why: str) -> None:
     if above.any():
         row = int(np.argmax(above))
         raise InvalidInputError(
-            f"the vector in row {row} holds {float(largest[row]):.6g}, and {why}",
+            f"the vector holds {float(largest[row]):.6g}, and {why}",
             hint="scale the vectors, or store them exactly",
             row=row,
         )
@@ -272,7 +272,7 @@ def _refuse_norms(norms: npt.NDArray[np.float64]) -> None:
     if above.any():
         row = int(np.argmax(above))
         raise InvalidInputError(
-            f"the vector in row {row} has the norm {norms[row]:.3g}, and codes hold up to 1e38",
+            f"the vector has the norm {norms[row]:.3g}, and codes hold up to 1e38",
             hint="scale the vectors, or store them exactly",
             row=row,
         )

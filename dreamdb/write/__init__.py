@@ -20,6 +20,7 @@ from dreamdb.write.commit import (
     create_ref,
     stage_root,
 )
+from dreamdb.write.indexes import Recode, SetIndex, publish
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
@@ -34,8 +35,10 @@ __all__ = [
     "Committed",
     "DeleteRecords",
     "DropField",
+    "Recode",
     "RenameField",
     "SetCells",
+    "SetIndex",
     "SetMetadata",
     "Slab",
     "Stage",
@@ -48,6 +51,7 @@ __all__ = [
     "commit",
     "create_branch",
     "create_ref",
+    "publish",
     "slabs",
     "stage_root",
 ]

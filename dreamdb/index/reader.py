@@ -1,0 +1,323 @@
+"""Reading an index: which cells to look at, candidates, and what no segment covers.
+
+Source: design/0018 sections 7 and 9.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dreamdb.errors import ObjectMissingError
+from dreamdb.index.build import cell_centres, index_root, read_vectors
+from dreamdb.index.groups import Group, chunk_groups
+from dreamdb.index.root import IndexRoot
+from dreamdb.index.scan import (
+    NOTHING,
+    CodedQuery,
+    Extents,
+    code_query,
+    refine,
+    scan_extents,
+)
+from dreamdb.index.segment import LANES, Segment
+from dreamdb.objects import Kind
+from dreamdb.tracks import Source, Track, View
+from dreamdb.types import Address
+from dreamdb.vectors.rotation import rotation_of
+
+__all__ = ["Found", "IndexReader", "open_reader"]
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.uint8]
+
+_KEPT_NBYTES: Final = 64 << 20
+_READERS: weakref.WeakKeyDictionary[View, dict[tuple[str, Address], IndexReader]] = (
+    weakref.WeakKeyDictionary()
+)
+# Segments live as long as some reader holds them; contents share them.
+_SEGMENTS: weakref.WeakValueDictionary[tuple[int, Address], Segment] = weakref.WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def _renew() -> None:
+    # A fork may happen while another thread holds the lock.
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+class Found(NamedTuple):
+    """Candidates of one query.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Rows of the timeline, the nearest first.
+    estimates : ndarray of float32, shape (n,)
+        Squared distance (for ``cosine`` of the normalised vectors), or the negative inner product.
+    probed : int
+        Cells looked at.
+    scanned : int
+        Vectors estimated.
+    """
+
+    rows: Positions
+    estimates: Floats
+    probed: int
+    scanned: int
+
+
+@dataclass
+class IndexReader:
+    """An index over one content.
+
+    Parameters
+    ----------
+    root : IndexRoot
+        How it is made.
+    track : Track
+        The field's track.
+    centres : ndarray of float32, shape (k, dim)
+        The cells.
+    groups : list of Group
+        Groups that have a segment, in order.
+    segments : list of Segment
+        Their segments.
+    loose : list of (int, int)
+        Runs of rows without a segment.
+    """
+
+    root: IndexRoot
+    track: Track
+    centres: Floats
+    groups: list[Group]
+    segments: list[Segment]
+    loose: list[tuple[int, int]]
+    _loose: tuple[Positions, Floats] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._squares = np.einsum("ij,ij->i", self.centres, self.centres)
+        self._rotation = rotation_of(self.root.codec.seed, self.root.codec.dim)
+        self._bases = np.array([s.blocks_address for s in self.segments], np.uint64)
+        self._starts = np.array([g.start for g in self.groups], np.int64)
+        edges = [s.edges for s in self.segments]
+        self._edges = np.stack(edges) if edges else np.empty((0, len(self.centres) + 1), np.int64)
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return len(self.centres)
+
+    @property
+    def indexed(self) -> int:
+        """Vectors that some segment holds."""
+        return sum(segment.rows for segment in self.segments)
+
+    @property
+    def loose_rows(self) -> int:
+        """Rows that no segment covers, nulls included."""
+        return sum(stop - start for start, stop in self.loose)
+
+    def default_nprobe(self) -> int:
+        """Return how many cells a search looks at unless told otherwise."""
+        return min(self.cells, max(8, round(2 * self.cells**0.5)))
+
+    def loose_vectors(self) -> tuple[Positions, Floats] | None:
+        """Return rows and vectors that no segment covers; None when they are too many to keep."""
+        if self._loose is None:
+            dim = self.root.codec.dim
+            if self.loose_rows * dim * 4 > _KEPT_NBYTES:
+                return None
+            rows, parts = [np.empty(0, np.int64)], [np.empty((0, dim), np.float32)]
+            for start, stop in self.loose:
+                inside, vectors = read_vectors(self.track, start, stop)
+                rows.append(inside + start)
+                parts.append(vectors)
+            self._loose = np.concatenate(rows), np.concatenate(parts)
+        return self._loose
+
+    def candidates(
+        self,
+        query: Floats,
+        pool: int,
+        *,
+        nprobe: int,
+        mask: Mask | None = None,
+        wanted: int = 0,
+    ) -> Found:
+        """Return the nearest indexed vectors by their codes.
+
+        Parameters
+        ----------
+        query : ndarray of float32, shape (dim,)
+            Of the metric: for ``cosine`` of length 1.
+        pool : int
+            How many.
+        nprobe : int
+            Cells to look at; more are, until enough vectors were seen.
+        mask : ndarray of uint8, optional
+            A bit per row of the timeline, least significant first: which rows count.
+        wanted : int
+            How many vectors must have been seen; fewer only when there are no more.
+        """
+        best = np.full(pool, NOTHING, np.float32)
+        where = np.arange(pool, dtype=np.int64) - pool
+        if not self.segments or pool < 1:
+            return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0, 0)
+        coded = code_query(self._rotation, query)
+        distances = self._distances(query)
+        ranked = np.argsort(distances)
+        tables: list[Extents] = []
+        done = seen = 0
+        stop = min(max(1, nprobe), self.cells)
+        while True:
+            extents = self._extents(ranked[done:stop], distances)
+            first = sum(len(table.segments) for table in tables)
+            seen += scan_extents(self.segments, extents, first, coded, mask, best, where)
+            tables.append(extents)
+            done = stop
+            if done >= self.cells or seen >= min(wanted, pool):
+                break
+            stop = min(self.cells, 2 * done)
+        kept = np.flatnonzero(best < NOTHING)
+        kept = kept[np.lexsort((where[kept], best[kept]))]
+        return self._refined(tables, best[kept], where[kept], coded, done, seen)
+
+    def _distances(self, query: Floats) -> Floats:
+        """Return what each cell adds to the estimates: how far its centroid is."""
+        inner = self.centres @ query
+        if self.root.metric == "dot":
+            out: Floats = -inner
+        else:
+            out = self._squares - np.float32(2) * inner + query @ query
+        return out.astype(np.float32, copy=False)
+
+    def _extents(self, cells: Positions, distances: Floats) -> Extents:
+        """Return the cells in all segments, cell by cell; empty ones are left out."""
+        low = self._edges[:, cells].T
+        counts = self._edges[:, cells + 1].T - low
+        cell, segment = np.nonzero(counts)
+        for number in range(len(self.segments)):
+            self.segments[number].verify_cells(cells)
+        table = np.empty((len(cell), 4), np.uint64)
+        table[:, 0] = self._bases[segment]
+        table[:, 1] = low[cell, segment]
+        table[:, 2] = counts[cell, segment]
+        table[:, 3] = self._starts[segment]
+        return Extents(table, distances[cells[cell]], segment)
+
+    def _refined(
+        self,
+        tables: list[Extents],
+        best: Floats,
+        where: Positions,
+        coded: CodedQuery,
+        probed: int,
+        seen: int,
+    ) -> Found:
+        """Return candidates by their finer codes, the nearest first."""
+        starts = np.concatenate([table.table[:, 3] for table in tables]).astype(np.int64)
+        offsets = np.concatenate([table.offsets for table in tables])
+        segments = np.concatenate([table.segments for table in tables])
+        extent, vectors = where >> 32, where & 0xFFFFFFFF
+        numbers = segments[extent]
+        rows = np.empty(len(where), np.int64)
+        for number in _members(numbers):
+            mine = numbers == number
+            block, lane = np.divmod(vectors[mine], LANES)
+            rows[mine] = self.segments[number].blocks["row"][block, lane]
+        rows += starts[extent]
+        estimates = best
+        if self.root.codec.bits > 1 and len(rows):
+            estimates = refine(
+                self.segments, numbers, vectors, offsets[extent], coded, self.root.codec.bits
+            )
+            order = np.lexsort((rows, estimates))
+            rows, estimates = rows[order], estimates[order]
+        return Found(rows, estimates, probed, seen)
+
+
+def _members(numbers: Positions) -> list[int]:
+    out: list[int] = np.flatnonzero(np.bincount(numbers)).tolist() if len(numbers) else []
+    return out
+
+
+def open_reader(view: View, name: str, address: Address) -> IndexReader:
+    """Return the reader of an index over a content.
+
+    Parameters
+    ----------
+    view : View
+        The content.
+    name : str
+        An embedding field.
+    address : Address
+        The index's root.
+
+    Raises
+    ------
+    ObjectMissingError
+        When the root or its centroids are gone.
+
+    Notes
+    -----
+    Cost: 1 object open for the root, the centroids and each segment, cached; a segment that is
+    gone leaves its rows to exact comparison.
+    """
+    with _LOCK:
+        readers = _READERS.setdefault(view, {})
+        found = readers.get((name, address))
+    if found is not None:
+        return found
+    root = index_root(view.source, address)
+    centres = cell_centres(view.source, root)
+    track = view.track(name)
+    groups, segments = [], []
+    for group in chunk_groups(track):
+        indexed = root.segments.get(group.digest)
+        if indexed is None:
+            continue
+        try:
+            segment = _segment(view.source, indexed.segment, root, len(centres), group)
+        except ObjectMissingError:
+            continue
+        if segment.rows:
+            segments.append(segment)
+        groups.append(group)
+    loose, at = [], 0
+    for group in groups:
+        if at < group.start:
+            loose.append((at, group.start))
+        at = group.stop
+    if at < track.rows:
+        loose.append((at, track.rows))
+    held = [g for g in groups if root.segments[g.digest].rows]
+    reader = IndexReader(root, track, centres, held, segments, loose)
+    with _LOCK:
+        readers[name, address] = reader
+    return reader
+
+
+def _segment(
+    source: Source, address: Address, root: IndexRoot, cells: int, group: Group
+) -> Segment:
+    key = (id(source), address)
+    with _LOCK:
+        segment = _SEGMENTS.get(key)
+    if segment is None or segment.span != group.stop - group.start:
+        opened = source.cache.open(address, Kind.INDEX_SEGMENT)
+        segment = Segment(opened, root.codec, cells, group.stop - group.start)
+        with _LOCK:
+            _SEGMENTS[key] = segment
+    return segment

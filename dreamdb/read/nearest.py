@@ -1,0 +1,302 @@
+"""Nearest vectors: by an index and exact comparison of what it finds, or by comparing all.
+
+Source: design/0018 section 9.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dreamdb.config import num_threads
+from dreamdb.errors import InvalidInputError, ObjectMissingError
+from dreamdb.index import Found, IndexReader, open_reader
+from dreamdb.objects import from_text
+from dreamdb.read.plan import ScanPlan
+from dreamdb.read.predicate import Predicate
+from dreamdb.read.scan import matching_rows
+from dreamdb.read.search import (
+    best_of,
+    check_k,
+    check_queries,
+    metric_of,
+    normalised,
+    result_table,
+    score_blocks,
+    scores_of,
+)
+from dreamdb.tracks import View, gather, validity, vectors_of
+from dreamdb.vectors import compiled_ready
+
+__all__ = ["SearchOptions", "search_nearest"]
+
+Floats = npt.NDArray[np.float32]
+Positions = npt.NDArray[np.int64]
+
+_EXACT_ELEMENTS: Final = 5 << 20
+_FEW_ELEMENTS: Final = 2 << 20
+_POOL: Final = 100
+_LIMIT: Final = float(2**40)
+_MASKS: weakref.WeakKeyDictionary[View, OrderedDict[str, Positions]] = weakref.WeakKeyDictionary()
+_MASKS_KEPT: Final = 8
+_LOCK: Final = threading.Lock()
+_LOG: Final = logging.getLogger("dreamdb")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How a search is made.
+
+    Parameters
+    ----------
+    metric : str, optional
+        ``cosine``, ``dot`` or ``l2``; default by the field's algorithm.
+    nprobe : int, optional
+        Cells to look at; default by their number.
+    rerank : int or bool, optional
+        How many candidates are compared with their stored vectors; default the larger of 100 and
+        ten per record asked for.  False gives the estimates of the codes.
+    exact : bool, optional
+        True compares every vector; False uses the index even where comparing is quicker.
+    """
+
+    metric: str | None = None
+    nprobe: int | None = None
+    rerank: int | bool | None = None
+    exact: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_count(self.nprobe, "nprobe")
+        if not isinstance(self.rerank, bool):
+            _check_count(self.rerank, "rerank")
+
+    def pool(self, k: int) -> int:
+        """Return how many candidates are kept."""
+        if self.rerank is None or isinstance(self.rerank, bool):
+            return max(_POOL, 10 * k)
+        return max(int(self.rerank), k)
+
+
+def _check_count(value: object, what: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InvalidInputError(f"{what} must be a positive integer, not {value!r}")
+
+
+def search_nearest(
+    view: View,
+    name: str,
+    index: str | None,
+    queries: object,
+    k: int,
+    *,
+    predicate: Predicate | None = None,
+    options: SearchOptions | None = None,
+) -> pa.Table:
+    """Return the best ``k`` records for each query.
+
+    Parameters
+    ----------
+    view : View
+        Where to search.
+    name : str
+        An embedding field.
+    index : str or None
+        Text address of the field's index.
+    queries : array-like of float32, shape (dim,) or (n, dim)
+        One or many queries.
+    k : int
+        Records per query; fewer come back when fewer exist, and the table's metadata says so.
+    predicate : Predicate, optional
+        Only records for which it holds.
+    options : SearchOptions, optional
+        How.
+
+    Returns
+    -------
+    Table
+        As :func:`~dreamdb.read.search_exact`.
+
+    Notes
+    -----
+    Cost: with an index the touched pages of its segments and one row per candidate; without one
+    the whole track.
+    """
+    options = SearchOptions() if options is None else options
+    metric = metric_of(view, name, options.metric)
+    k = check_k(k)
+    track = view.track(name)
+    matrix = check_queries(queries, int(track.declared.dim or 0))
+    if metric == "cosine":
+        matrix = normalised(matrix)
+    wanted = None if predicate is None else _matching(view, predicate)
+    reader = None
+    if not options.exact:
+        reader = _reader(view, name, index, metric)
+    if (
+        reader is None
+        or (options.exact is None and _is_small(view, wanted, int(track.declared.dim or 1)))
+        or float(np.abs(matrix).max(initial=0)) > _LIMIT
+    ):
+        rows, scores = score_blocks(view, track, wanted, matrix, metric, k)
+    else:
+        rows, scores = _by_index(view, reader, matrix, metric, k, wanted, options)
+    return _told(result_table(view, rows, scores), rows, k)
+
+
+def _told(table: pa.Table, rows: list[Positions], k: int) -> pa.Table:
+    """Say so when some query has fewer records than were asked for."""
+    counts = [len(found) for found in rows]
+    if counts and min(counts) < k:
+        note = f"{min(counts)} of {k} records asked for exist"
+        _LOG.warning("search: only %s", note)
+        return table.replace_schema_metadata({"dreamdb.short": note})
+    return table
+
+
+def _matching(view: View, predicate: Predicate) -> Positions:
+    """Return the rows for which a condition holds; the latest conditions are kept."""
+    text = str(predicate.expression)
+    with _LOCK:
+        kept = _MASKS.setdefault(view, OrderedDict())
+        if text in kept:
+            kept.move_to_end(text)
+            return kept[text]
+    plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
+    found = list(matching_rows(view, plan))
+    rows = np.concatenate(found) if found else np.empty(0, np.int64)
+    with _LOCK:
+        kept[text] = rows
+        while len(kept) > _MASKS_KEPT:
+            kept.popitem(last=False)
+    return rows
+
+
+def _is_small(view: View, wanted: Positions | None, dim: int) -> bool:
+    """Return whether comparing every vector is quicker than looking through an index."""
+    if wanted is not None and len(wanted) * dim <= _FEW_ELEMENTS:
+        return True
+    return view.rows * dim <= _EXACT_ELEMENTS
+
+
+def _reader(view: View, name: str, index: str | None, metric: str) -> IndexReader | None:
+    if index is None:
+        return None
+    try:
+        reader = open_reader(view, name, from_text(index))
+    except ObjectMissingError:
+        # Derived data that an older version's collector has taken: everything is compared.
+        return None
+    return reader if reader.root.metric == metric and reader.segments else None
+
+
+def _by_index(
+    view: View,
+    reader: IndexReader,
+    matrix: Floats,
+    metric: str,
+    k: int,
+    wanted: Positions | None,
+    options: SearchOptions,
+) -> tuple[list[Positions], list[Floats]]:
+    mask, counted = _mask(view, wanted)
+    if wanted is not None and not counted:
+        return [wanted[:0]] * len(matrix), [np.empty(0, np.float32)] * len(matrix)
+    loose = _loose(view, reader, wanted, matrix, metric, k)
+    nprobe = reader.default_nprobe() if options.nprobe is None else int(options.nprobe)
+    pool = options.pool(k)
+    # Codes are 1 bit at first: the finer ones, or the vectors, choose among more than are wanted.
+    wide = 2 * pool if reader.root.codec.bits > 1 else pool
+    least = min(wide if wanted is not None else k, counted)
+
+    def one(number: int) -> tuple[Positions, Floats]:
+        found = reader.candidates(matrix[number], wide, nprobe=nprobe, mask=mask, wanted=least)
+        rows, scores = _scored(view, reader, found, matrix[number], metric, pool, options)
+        return best_of(
+            np.concatenate([rows, loose[0][number]]), np.concatenate([scores, loose[1][number]]), k
+        )
+
+    if len(matrix) > 3 and compiled_ready():
+        with ThreadPoolExecutor(num_threads()) as threads:
+            results = list(threads.map(one, range(len(matrix))))
+    else:
+        results = [one(number) for number in range(len(matrix))]
+    return [rows for rows, _ in results], [scores for _, scores in results]
+
+
+def _mask(view: View, wanted: Positions | None) -> tuple[npt.NDArray[np.uint8] | None, int]:
+    """Return a bit per row that counts, and how many there are; None when all do."""
+    dead = view.dead()
+    if wanted is None and not len(dead):
+        return None, view.rows
+    alive = np.zeros(view.rows, np.bool_) if wanted is not None else np.ones(view.rows, np.bool_)
+    if wanted is not None:
+        alive[wanted] = True
+    alive[dead] = False
+    return np.packbits(alive, bitorder="little"), int(np.count_nonzero(alive))
+
+
+def _loose(
+    view: View,
+    reader: IndexReader,
+    wanted: Positions | None,
+    matrix: Floats,
+    metric: str,
+    k: int,
+) -> tuple[list[Positions], list[Floats]]:
+    """Return the best of the rows that no segment covers, by exact comparison."""
+    kept = reader.loose_vectors()
+    if kept is None:
+        chosen = np.concatenate([np.arange(*span) for span in reader.loose])
+        if wanted is not None:
+            chosen = np.intersect1d(chosen, wanted, assume_unique=True)
+        return score_blocks(view, reader.track, chosen, matrix, metric, k)
+    rows, vectors = kept
+    keep = np.ones(len(rows), np.bool_)
+    dead = view.dead()
+    if len(dead):
+        keep &= ~np.isin(rows, dead, assume_unique=True)
+    if wanted is not None:
+        keep &= np.isin(rows, wanted, assume_unique=True)
+    if not keep.all():
+        rows, vectors = rows[keep], vectors[keep]
+    scores = scores_of(matrix, vectors, metric)
+    best = [best_of(rows, one, k) for one in scores]
+    return [r for r, _ in best], [s for _, s in best]
+
+
+def _scored(
+    view: View,
+    reader: IndexReader,
+    found: Found,
+    query: Floats,
+    metric: str,
+    pool: int,
+    options: SearchOptions,
+) -> tuple[Positions, Floats]:
+    """Return candidates with scores: of their vectors, or as the codes estimate them."""
+    rows = found.rows[:pool]
+    if not len(rows):
+        return rows, np.empty(0, np.float32)
+    if options.rerank is False:
+        estimates = found.estimates[:pool]
+        if metric == "cosine":
+            return rows, np.float32(1) - estimates * np.float32(0.5)
+        return rows, -estimates
+    rows = np.sort(rows)
+    array = gather(reader.track, rows)
+    vectors: Any = vectors_of(reader.track, array)
+    if array.null_count:
+        keep = validity(array)
+        rows, vectors = rows[keep], vectors[keep]
+    return rows, scores_of(query[None], vectors, metric)[0]
