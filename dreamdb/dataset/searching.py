@@ -23,6 +23,7 @@ from dreamdb.read import (
     parse_where,
     search_nearest,
 )
+from dreamdb.types import Address
 
 __all__ = ["Searching"]
 
@@ -39,7 +40,11 @@ class Searching(Reading):
 
     def _index_of(self, field: str) -> str | None:
         """Return the text address of a field's index at this handle's manifest."""
-        return load_manifest(self._space.cache, self._manifest).indexes.get(field)
+        known: tuple[Address, Mapping[str, str]] | None = getattr(self, "_indexes", None)
+        if known is None or known[0] != self._manifest:
+            manifest = load_manifest(self._space.cache, self._manifest)
+            known = self._indexes = (self._manifest, manifest.indexes)
+        return known[1].get(field)
 
     def search(
         self,
@@ -79,8 +84,8 @@ class Searching(Reading):
             How many cells of the index to look at: more find more.  Default twice the root of
             their number; more are looked at when a condition leaves too few candidates.
         rerank : int or bool, optional
-            How many candidates to compare with their vectors: default the larger of 100 and
-            ``10 * k``; False returns the estimates of the index's codes.
+            How many candidates to compare with their vectors: default the larger of 40 and
+            ``4 * k``; False returns the estimates of the index's codes.
         exact : bool, optional
             True compares every vector; False uses the index even where that is slower.
 

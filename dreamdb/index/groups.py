@@ -16,8 +16,8 @@ from dreamdb.tracks import Track
 
 __all__ = ["MIN_RUNG", "Group", "chunk_groups"]
 
-MIN_RUNG: Final = 4
-"""The lowest rung with segments: about 1,024 rows.  What is behind is compared exactly."""
+MIN_RUNG: Final = 3
+"""The lowest rung with segments: about 256 rows.  What is behind is compared exactly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dreamdb.errors import ObjectMissingError
-from dreamdb.index.build import cell_centres, index_root, read_vectors
+from dreamdb.index.build import cell_centres, index_root, metric_vectors, read_vectors
 from dreamdb.index.groups import Group, chunk_groups
 from dreamdb.index.root import IndexRoot
 from dreamdb.index.scan import (
@@ -32,7 +32,7 @@ from dreamdb.tracks import Source, Track, View
 from dreamdb.types import Address
 from dreamdb.vectors.rotation import rotation_of
 
-__all__ = ["Found", "IndexReader", "open_reader"]
+__all__ = ["Found", "IndexReader", "Loose", "open_reader"]
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
@@ -78,6 +78,27 @@ class Found(NamedTuple):
     scanned: int
 
 
+class Loose(NamedTuple):
+    """Vectors that no segment covers.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Rows of the timeline.
+    vectors : ndarray of float32, shape (n, dim)
+        As stored.
+    compared : ndarray of float32, shape (n, dim)
+        Of the metric.
+    squares : ndarray of float32, shape (n,)
+        Their squared lengths.
+    """
+
+    rows: Positions
+    vectors: Floats
+    compared: Floats
+    squares: Floats
+
+
 @dataclass
 class IndexReader:
     """An index over one content.
@@ -104,12 +125,14 @@ class IndexReader:
     groups: list[Group]
     segments: list[Segment]
     loose: list[tuple[int, int]]
-    _loose: tuple[Positions, Floats] | None = field(default=None, repr=False)
+    _loose: Loose | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._squares = np.einsum("ij,ij->i", self.centres, self.centres)
         self._rotation = rotation_of(self.root.codec.seed, self.root.codec.dim)
         self._bases = np.array([s.blocks_address for s in self.segments], np.uint64)
+        self._refine_bases = np.array([s.refine_address for s in self.segments], np.uint64)
+        self._checked = np.zeros(len(self.centres), np.bool_)
         self._starts = np.array([g.start for g in self.groups], np.int64)
         edges = [s.edges for s in self.segments]
         self._edges = np.stack(edges) if edges else np.empty((0, len(self.centres) + 1), np.int64)
@@ -133,7 +156,7 @@ class IndexReader:
         """Return how many cells a search looks at unless told otherwise."""
         return min(self.cells, max(8, round(2 * self.cells**0.5)))
 
-    def loose_vectors(self) -> tuple[Positions, Floats] | None:
+    def loose_vectors(self) -> Loose | None:
         """Return rows and vectors that no segment covers; None when they are too many to keep."""
         if self._loose is None:
             dim = self.root.codec.dim
@@ -144,8 +167,45 @@ class IndexReader:
                 inside, vectors = read_vectors(self.track, start, stop)
                 rows.append(inside + start)
                 parts.append(vectors)
-            self._loose = np.concatenate(rows), np.concatenate(parts)
+            joined = np.concatenate(parts)
+            compared = metric_vectors(joined, self.root.metric)
+            squares = np.einsum("ij,ij->i", compared, compared)
+            self._loose = Loose(np.concatenate(rows), joined, compared, squares)
         return self._loose
+
+    def loose_candidates(
+        self, query: Floats, pool: int, alive: npt.NDArray[np.bool_] | None
+    ) -> Positions | None:
+        """Return places in :meth:`loose_vectors` that may be among the nearest.
+
+        Parameters
+        ----------
+        query : ndarray of float32, shape (dim,)
+            Of the metric.
+        pool : int
+            How many; as they are chosen in float32, ask for a few more than are wanted.
+        alive : ndarray of bool, optional
+            Which places count.
+
+        Returns
+        -------
+        ndarray of int64 or None
+            None when there are too many to keep: compare them where they lie.
+        """
+        kept = self.loose_vectors()
+        if kept is None:
+            return None
+        scores = kept.compared @ query
+        if self.root.metric == "l2":
+            scores = np.float32(2) * scores - kept.squares
+        if alive is not None:
+            places = np.flatnonzero(alive)
+            scores = scores[places]
+        else:
+            places = np.arange(len(scores), dtype=np.int64)
+        if len(scores) > pool:
+            places = places[np.argpartition(-scores, pool)[:pool]]
+        return places
 
     def candidates(
         self,
@@ -208,8 +268,10 @@ class IndexReader:
         low = self._edges[:, cells].T
         counts = self._edges[:, cells + 1].T - low
         cell, segment = np.nonzero(counts)
-        for number in range(len(self.segments)):
-            self.segments[number].verify_cells(cells)
+        if not self._checked[cells].all():
+            for one in self.segments:
+                one.verify_cells(cells)
+            self._checked[cells] = True
         table = np.empty((len(cell), 4), np.uint64)
         table[:, 0] = self._bases[segment]
         table[:, 1] = low[cell, segment]
@@ -241,7 +303,13 @@ class IndexReader:
         estimates = best
         if self.root.codec.bits > 1 and len(rows):
             estimates = refine(
-                self.segments, numbers, vectors, offsets[extent], coded, self.root.codec.bits
+                self.segments,
+                self._refine_bases,
+                numbers,
+                vectors,
+                offsets[extent],
+                coded,
+                self.root.codec.bits,
             )
             order = np.lexsort((rows, estimates))
             rows, estimates = rows[order], estimates[order]

@@ -228,6 +228,7 @@ def _estimates(
 
 def refine(
     segments: list[Segment],
+    bases: Words,
     numbers: Positions,
     vectors: Positions,
     offsets: Floats,
@@ -240,6 +241,8 @@ def refine(
     ----------
     segments : list of Segment
         All of the index.
+    bases : ndarray of uint64
+        Where the finer codes of each lie in memory.
     numbers, vectors : ndarray of int64, shape (n,)
         Which segment, and which of its vectors.
     offsets : ndarray of float32, shape (n,)
@@ -250,11 +253,11 @@ def refine(
         Of the finer codes.
     """
     out = np.empty(len(vectors), np.float32)
-    for number in np.unique(numbers).tolist():
+    members = np.flatnonzero(np.bincount(numbers)).tolist() if len(numbers) else []
+    for number in members:
         segments[number].verify_refine(vectors[numbers == number])
     kernels = compiled_scan(0)
     if kernels is not None:
-        bases = np.array([segment.refine_address for segment in segments], np.uint64)
         width = segments[0].refine.dtype.itemsize
         addresses = bases[numbers] + (vectors * width).astype(np.uint64)
         kernels.refine_candidates(
@@ -263,7 +266,7 @@ def refine(
         return out
     per, top = 8 // bits, 2**bits - 1
     shifts = (np.arange(per) * bits).astype(np.uint8)
-    for number in np.unique(numbers).tolist():
+    for number in members:
         mine = numbers == number
         rows = segments[number].refine[vectors[mine]]
         levels = (rows["code"][:, :, None] >> shifts) & np.uint8(top)

@@ -225,7 +225,9 @@ class _Verifier:
         self._checked.add(("index", address))
         root = IndexRoot.decode(self._count(address, Kind.INDEX))
         cells = 1
-        if root.centroids is not None and self._backend.objects.size(root.centroids) is not None:
+        if root.centroids is not None:
+            if self._backend.objects.size(root.centroids) is None:
+                return
             payload = self._count(root.centroids, Kind.SPATIAL_INDEX)
             cells = SpatialIndex.decode(payload).cells
         for one in root.segments.values():

@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -35,6 +36,7 @@ from dreamdb.read.search import (
     scores_of,
 )
 from dreamdb.tracks import View, gather, validity, vectors_of
+from dreamdb.types import Address
 from dreamdb.vectors import compiled_ready
 
 __all__ = ["SearchOptions", "search_nearest"]
@@ -44,7 +46,9 @@ Positions = npt.NDArray[np.int64]
 
 _EXACT_ELEMENTS: Final = 5 << 20
 _FEW_ELEMENTS: Final = 2 << 20
-_POOL: Final = 100
+_POOL: Final = 40
+_WIDE: Final = 160
+_SPARE: Final = 16
 _LIMIT: Final = float(2**40)
 _MASKS: weakref.WeakKeyDictionary[View, OrderedDict[str, Positions]] = weakref.WeakKeyDictionary()
 _MASKS_KEPT: Final = 8
@@ -63,8 +67,8 @@ class SearchOptions:
     nprobe : int, optional
         Cells to look at; default by their number.
     rerank : int or bool, optional
-        How many candidates are compared with their stored vectors; default the larger of 100 and
-        ten per record asked for.  False gives the estimates of the codes.
+        How many candidates are compared with their stored vectors; default the larger of 40 and
+        four per record asked for.  False gives the estimates of the codes.
     exact : bool, optional
         True compares every vector; False uses the index even where comparing is quicker.
     """
@@ -82,7 +86,7 @@ class SearchOptions:
     def pool(self, k: int) -> int:
         """Return how many candidates are kept."""
         if self.rerank is None or isinstance(self.rerank, bool):
-            return max(_POOL, 10 * k)
+            return max(_POOL, 4 * k)
         return max(int(self.rerank), k)
 
 
@@ -189,11 +193,16 @@ def _is_small(view: View, wanted: Positions | None, dim: int) -> bool:
     return view.rows * dim <= _EXACT_ELEMENTS
 
 
+@lru_cache(maxsize=256)
+def _address(text: str) -> Address:
+    return from_text(text)
+
+
 def _reader(view: View, name: str, index: str | None, metric: str) -> IndexReader | None:
     if index is None:
         return None
     try:
-        reader = open_reader(view, name, from_text(index))
+        reader = open_reader(view, name, _address(index))
     except ObjectMissingError:
         # Derived data that an older version's collector has taken: everything is compared.
         return None
@@ -209,22 +218,30 @@ def _by_index(
     wanted: Positions | None,
     options: SearchOptions,
 ) -> tuple[list[Positions], list[Floats]]:
-    mask, counted = _mask(view, wanted)
-    if wanted is not None and not counted:
-        return [wanted[:0]] * len(matrix), [np.empty(0, np.float32)] * len(matrix)
-    loose = _loose(view, reader, wanted, matrix, metric, k)
+    mask, alive, counted = _mask(view, wanted)
     nprobe = reader.default_nprobe() if options.nprobe is None else int(options.nprobe)
     pool = options.pool(k)
-    # Codes are 1 bit at first: the finer ones, or the vectors, choose among more than are wanted.
-    wide = 2 * pool if reader.root.codec.bits > 1 else pool
+    # One bit leaves much open: the finer codes choose among more than are compared in the end.
+    wide = max(_WIDE, 2 * pool) if reader.root.codec.bits > 1 else 2 * pool
     least = min(wide if wanted is not None else k, counted)
+    kept = reader.loose_vectors()
+    here = alive if alive is None or kept is None else alive[kept.rows]
+    apart = None if kept is not None else _apart(view, reader, wanted, matrix, metric, k)
 
     def one(number: int) -> tuple[Positions, Floats]:
-        found = reader.candidates(matrix[number], wide, nprobe=nprobe, mask=mask, wanted=least)
-        rows, scores = _scored(view, reader, found, matrix[number], metric, pool, options)
-        return best_of(
-            np.concatenate([rows, loose[0][number]]), np.concatenate([scores, loose[1][number]]), k
-        )
+        query = matrix[number]
+        found = reader.candidates(query, wide, nprobe=nprobe, mask=mask, wanted=least)
+        rows, scores = _scored(reader, found, query, metric, pool, options)
+        if apart is not None:
+            rows = np.concatenate([rows, apart[0][number]])
+            scores = np.concatenate([scores, apart[1][number]])
+        elif kept is not None and len(kept.rows):
+            places = reader.loose_candidates(query, k + _SPARE, here)
+            assert places is not None
+            near = scores_of(query[None], kept.vectors[places], metric)[0]
+            rows = np.concatenate([rows, kept.rows[places]])
+            scores = np.concatenate([scores, near])
+        return best_of(rows, scores, k)
 
     if len(matrix) > 3 and compiled_ready():
         with ThreadPoolExecutor(num_threads()) as threads:
@@ -234,19 +251,21 @@ def _by_index(
     return [rows for rows, _ in results], [scores for _, scores in results]
 
 
-def _mask(view: View, wanted: Positions | None) -> tuple[npt.NDArray[np.uint8] | None, int]:
-    """Return a bit per row that counts, and how many there are; None when all do."""
+def _mask(
+    view: View, wanted: Positions | None
+) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.bool_] | None, int]:
+    """Return which rows count, as bits and as bools, and how many; None when all do."""
     dead = view.dead()
     if wanted is None and not len(dead):
-        return None, view.rows
+        return None, None, view.rows
     alive = np.zeros(view.rows, np.bool_) if wanted is not None else np.ones(view.rows, np.bool_)
     if wanted is not None:
         alive[wanted] = True
     alive[dead] = False
-    return np.packbits(alive, bitorder="little"), int(np.count_nonzero(alive))
+    return np.packbits(alive, bitorder="little"), alive, int(np.count_nonzero(alive))
 
 
-def _loose(
+def _apart(
     view: View,
     reader: IndexReader,
     wanted: Positions | None,
@@ -254,29 +273,14 @@ def _loose(
     metric: str,
     k: int,
 ) -> tuple[list[Positions], list[Floats]]:
-    """Return the best of the rows that no segment covers, by exact comparison."""
-    kept = reader.loose_vectors()
-    if kept is None:
-        chosen = np.concatenate([np.arange(*span) for span in reader.loose])
-        if wanted is not None:
-            chosen = np.intersect1d(chosen, wanted, assume_unique=True)
-        return score_blocks(view, reader.track, chosen, matrix, metric, k)
-    rows, vectors = kept
-    keep = np.ones(len(rows), np.bool_)
-    dead = view.dead()
-    if len(dead):
-        keep &= ~np.isin(rows, dead, assume_unique=True)
+    """Return the best of many rows that no segment covers, compared where they lie."""
+    chosen = np.concatenate([np.arange(*span) for span in reader.loose])
     if wanted is not None:
-        keep &= np.isin(rows, wanted, assume_unique=True)
-    if not keep.all():
-        rows, vectors = rows[keep], vectors[keep]
-    scores = scores_of(matrix, vectors, metric)
-    best = [best_of(rows, one, k) for one in scores]
-    return [r for r, _ in best], [s for _, s in best]
+        chosen = np.intersect1d(chosen, wanted, assume_unique=True)
+    return score_blocks(view, reader.track, chosen, matrix, metric, k)
 
 
 def _scored(
-    view: View,
     reader: IndexReader,
     found: Found,
     query: Floats,

@@ -207,7 +207,8 @@ def scores_of(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
     else:
         scores = queries @ vectors.T
     if metric == "cosine":
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        wide = vectors.astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         scores = scores / np.where(norms == 0, 1.0, norms)[None, :]
     elif metric == "l2":
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
@@ -239,9 +240,8 @@ def result_table(view: View, rows: list[Positions], scores: list[Vectors]) -> pa
     flat = np.concatenate([*rows, np.empty(0, np.int64)])
     anchors = np.empty(len(flat), np.uint64)
     if len(flat):
-        unique, inverse = np.unique(flat, return_inverse=True)
-        column = gather(view.timeline, unique)
-        anchors = np.frombuffer(column.buffers()[1], np.uint64, len(column))[inverse]
+        column = gather(view.timeline, flat)
+        anchors = np.frombuffer(column.buffers()[1], np.uint64, len(column))
     query = np.repeat(np.arange(len(rows), dtype=np.int32), [len(one) for one in rows])
     joined = np.concatenate([*scores, np.empty(0, np.float32)])
     return pa.table(
