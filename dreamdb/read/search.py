@@ -34,6 +34,7 @@ __all__ = [
 
 METRICS: Final = ("cosine", "dot", "l2")
 _BLOCK: Final = 65_536
+_LARGEST: Final = float(np.finfo(np.float32).max)
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
@@ -214,7 +215,7 @@ def scores_of(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
         own = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
         scores = 2.0 * scores - squares[None, :] - own[:, None]
-        scores = np.minimum(scores, 0.0)
+        scores = np.clip(scores, -_LARGEST, 0.0)
     out: Vectors = scores.astype(np.float32)
     return out
 
