@@ -10,7 +10,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import append, compare, epoch, harness, ingest, layer, opening, places, scan, take
+from bench import (
+    append,
+    compare,
+    epoch,
+    harness,
+    ingest,
+    layer,
+    opening,
+    places,
+    scan,
+    take,
+    vectors,
+)
 from bench.harness import Benchmark, Result
 from bench.places import Places
 
@@ -23,8 +35,9 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "layer": layer.benchmarks,
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
+    "vectors": vectors.benchmarks,
 }
-SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
+SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000
 QUICK_ROWS = 10_000
 
