@@ -6,6 +6,7 @@ Source: design/0004 section 8, design/0018 section 9.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 from dreamdb.dataset.reading import Reading, scalar_of
 from dreamdb.errors import InvalidInputError
 from dreamdb.history import load_manifest
-from dreamdb.model import ANCHOR
+from dreamdb.model import ANCHOR, FieldList
 from dreamdb.read import (
     Predicate,
     SearchOptions,
@@ -33,6 +34,16 @@ _RERANK_MODES: Final[dict[str | None, bool | None]] = {
     "full": True,
     "none": False,
 }
+
+
+@lru_cache(maxsize=64)
+def _parsed_text(where: str, schema: FieldList) -> Predicate | None:
+    return parse_where(where, schema)
+
+
+def _parsed(where: object, schema: FieldList) -> Predicate | None:
+    """Return a condition, parsed; parsing a text takes longer than a search."""
+    return _parsed_text(where, schema) if isinstance(where, str) else parse_where(where, schema)
 
 
 class Searching(Reading):
@@ -109,7 +120,7 @@ class Searching(Reading):
         view = self._view
         names = view.check_fields(list(fields))
         view.check_fields([field])
-        predicate: Predicate | None = parse_where(where, view.content.schema)
+        predicate = _parsed(where, view.content.schema)
         options = SearchOptions(metric, nprobe, rerank, exact)
         index = self._index_of(field)
         found = search_nearest(view, field, index, queries, k, predicate=predicate, options=options)

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 __all__ = ["refine_candidates", "scan_extents"]
 
 LANES = 32
+FEW = 6
 
 
 def _ones(_context: Any, _word: Any) -> Any:
@@ -40,24 +41,62 @@ _pointer: Any = intrinsic(_address_to_array)
 
 
 @nb.njit(nogil=True, cache=True)
-def _replace_worst(best: Any, where: Any, size: int, value: Any, at: Any) -> None:
-    """Put a value in place of the root of a heap whose root is the worst, the latest of equals."""
+def _replace_worst(best: Any, rows: Any, slots: Any, value: Any, row: Any, slot: Any) -> None:
+    """Put a value in place of the root of a heap whose root is the worst, the last of equals."""
+    size = best.shape[0]
     p = 0
     while True:
         c = 2 * p + 1
         if c >= size:
             break
         if c + 1 < size and (
-            best[c + 1] > best[c] or (best[c + 1] == best[c] and where[c + 1] > where[c])
+            best[c + 1] > best[c] or (best[c + 1] == best[c] and rows[c + 1] > rows[c])
         ):
             c += 1
-        if best[c] < value or (best[c] == value and where[c] < at):
+        if best[c] < value or (best[c] == value and rows[c] < row):
             break
         best[p] = best[c]
-        where[p] = where[c]
+        rows[p] = rows[c]
+        slots[p] = slots[c]
         p = c
     best[p] = value
-    where[p] = at
+    rows[p] = row
+    slots[p] = slot
+
+
+@nb.njit(nogil=True, cache=True, inline="always")
+def _block_sums(code: Any, planes: Any, words: int, sums: Any) -> None:
+    """Write the inner products of a whole block: its vectors side by side."""
+    for j in range(LANES):
+        sums[j] = 0
+    for w in range(words):
+        p0 = planes[0, w]
+        p1 = planes[1, w]
+        p2 = planes[2, w]
+        p3 = planes[3, w]
+        for j in range(LANES):
+            c = code[w, j]
+            sums[j] += np.int64(
+                _count_bits(c & p0)
+                + (_count_bits(c & p1) << nb.uint64(1))
+                + (_count_bits(c & p2) << nb.uint64(2))
+                - (_count_bits(c & p3) << nb.uint64(3))
+            )
+
+
+@nb.njit(nogil=True, cache=True, inline="always")
+def _lane_sum(code: Any, planes: Any, words: int, j: int) -> Any:
+    """Return the inner product of one vector: cells of many segments have few."""
+    s: Any = np.int64(0)
+    for w in range(words):
+        c = code[w, j]
+        s += np.int64(
+            _count_bits(c & planes[0, w])
+            + (_count_bits(c & planes[1, w]) << nb.uint64(1))
+            + (_count_bits(c & planes[2, w]) << nb.uint64(2))
+            - (_count_bits(c & planes[3, w]) << nb.uint64(3))
+        )
+    return s
 
 
 @nb.njit(nogil=True, cache=True, boundscheck=False)
@@ -72,16 +111,16 @@ def scan_extents(
     mask: Any,
     masked: bool,
     best: Any,
-    where: Any,
+    found: Any,
+    slots: Any,
 ) -> int:
     """Keep the nearest vectors of some cells; see :func:`dreamdb.index.scan.scan_extents`.
 
     Parameters
     ----------
-    extents, offsets, first, words, planes, scale, total, mask, masked, best, where
+    extents, offsets, first, words, planes, scale, total, mask, masked, best, found, slots
         As there.
     """
-    size = best.shape[0]
     width = nb.uint64(12 * LANES + 8 * LANES * words)
     sums = np.empty(LANES, np.int64)
     seen: Any = 0
@@ -107,31 +146,20 @@ def scan_extents(
                     alive += np.int64((mask[row >> 3] >> np.uint8(row & 7)) & 1)
                 if alive == 0:
                     continue
-            for j in range(LANES):
-                sums[j] = 0
-            for w in range(words):
-                p0 = planes[0, w]
-                p1 = planes[1, w]
-                p2 = planes[2, w]
-                p3 = planes[3, w]
-                for j in range(LANES):
-                    c = code[w, j]
-                    sums[j] += np.int64(
-                        _count_bits(c & p0)
-                        + (_count_bits(c & p1) << nb.uint64(1))
-                        + (_count_bits(c & p2) << nb.uint64(2))
-                        - (_count_bits(c & p3) << nb.uint64(3))
-                    )
+            if end - begin > FEW:
+                _block_sums(code, planes, words, sums)
+            else:
+                for j in range(begin, end):
+                    sums[j] = _lane_sum(code, planes, words, j)
             for j in range(begin, end):
-                if masked:
-                    row = start + np.int64(rows[j])
-                    if not (mask[row >> 3] >> np.uint8(row & 7)) & 1:
-                        continue
+                row = start + np.int64(rows[j])
+                if masked and not (mask[row >> 3] >> np.uint8(row & 7)) & 1:
+                    continue
                 seen += 1
                 estimate = add[j] + (offset + factor[j] * (scale * np.float32(2 * sums[j] - total)))
-                if estimate < worst:
+                if estimate < worst or (estimate == worst and row < found[0]):
                     slot = (np.int64(first + t) << 32) | (block * LANES + j)
-                    _replace_worst(best, where, size, estimate, slot)
+                    _replace_worst(best, found, slots, estimate, row, slot)
                     worst = best[0]
     return seen
 

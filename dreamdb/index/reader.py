@@ -26,7 +26,7 @@ from dreamdb.index.scan import (
     refine,
     scan_extents,
 )
-from dreamdb.index.segment import LANES, Segment
+from dreamdb.index.segment import Segment
 from dreamdb.objects import Kind
 from dreamdb.tracks import Source, Track, View
 from dreamdb.types import Address
@@ -133,6 +133,9 @@ class IndexReader:
         self._bases = np.array([s.blocks_address for s in self.segments], np.uint64)
         self._refine_bases = np.array([s.refine_address for s in self.segments], np.uint64)
         self._checked = np.zeros(len(self.centres), np.bool_)
+        counts = [0, *(segment.rows for segment in self.segments)]
+        self._refine_starts = np.cumsum(counts)[:-1]
+        self._refine_seen = np.zeros(sum(counts), np.bool_)
         self._starts = np.array([g.start for g in self.groups], np.int64)
         edges = [s.edges for s in self.segments]
         self._edges = np.stack(edges) if edges else np.empty((0, len(self.centres) + 1), np.int64)
@@ -232,7 +235,8 @@ class IndexReader:
             How many vectors must have been seen; fewer only when there are no more.
         """
         best = np.full(pool, NOTHING, np.float32)
-        where = np.arange(pool, dtype=np.int64) - pool
+        rows = np.full(pool, np.iinfo(np.int64).max)
+        slots = np.zeros(pool, np.int64)
         if not self.segments or pool < 1:
             return Found(np.empty(0, np.int64), np.empty(0, np.float32), 0, 0)
         coded = code_query(self._rotation, query)
@@ -244,15 +248,18 @@ class IndexReader:
         while True:
             extents = self._extents(ranked[done:stop], distances)
             first = sum(len(table.segments) for table in tables)
-            seen += scan_extents(self.segments, extents, first, coded, mask, best, where)
+            seen += scan_extents(self.segments, extents, first, coded, mask, best, rows, slots)
             tables.append(extents)
             done = stop
             if done >= self.cells or seen >= min(wanted, pool):
                 break
             stop = min(self.cells, 2 * done)
         kept = np.flatnonzero(best < NOTHING)
-        kept = kept[np.lexsort((where[kept], best[kept]))]
-        return self._refined(tables, best[kept], where[kept], coded, done, seen)
+        kept = kept[np.lexsort((rows[kept], best[kept]))]
+        found = Found(rows[kept], best[kept], done, seen)
+        if self.root.codec.bits == 1 or not len(kept):
+            return found
+        return self._refined(tables, found, slots[kept], coded)
 
     def _distances(self, query: Floats) -> Floats:
         """Return what each cell adds to the estimates: how far its centroid is."""
@@ -280,45 +287,35 @@ class IndexReader:
         return Extents(table, distances[cells[cell]], segment)
 
     def _refined(
-        self,
-        tables: list[Extents],
-        best: Floats,
-        where: Positions,
-        coded: CodedQuery,
-        probed: int,
-        seen: int,
+        self, tables: list[Extents], found: Found, slots: Positions, coded: CodedQuery
     ) -> Found:
         """Return candidates by their finer codes, the nearest first."""
-        starts = np.concatenate([table.table[:, 3] for table in tables]).astype(np.int64)
-        offsets = np.concatenate([table.offsets for table in tables])
-        segments = np.concatenate([table.segments for table in tables])
-        extent, vectors = where >> 32, where & 0xFFFFFFFF
+        one = tables[0] if len(tables) == 1 else None
+        offsets = one.offsets if one else np.concatenate([table.offsets for table in tables])
+        segments = one.segments if one else np.concatenate([table.segments for table in tables])
+        extent, vectors = slots >> 32, slots & 0xFFFFFFFF
         numbers = segments[extent]
-        rows = np.empty(len(where), np.int64)
-        for number in _members(numbers):
-            mine = numbers == number
-            block, lane = np.divmod(vectors[mine], LANES)
-            rows[mine] = self.segments[number].blocks["row"][block, lane]
-        rows += starts[extent]
-        estimates = best
-        if self.root.codec.bits > 1 and len(rows):
-            estimates = refine(
-                self.segments,
-                self._refine_bases,
-                numbers,
-                vectors,
-                offsets[extent],
-                coded,
-                self.root.codec.bits,
-            )
-            order = np.lexsort((rows, estimates))
-            rows, estimates = rows[order], estimates[order]
-        return Found(rows, estimates, probed, seen)
+        self._verify_refine(numbers, vectors)
+        estimates = refine(
+            self.segments,
+            self._refine_bases,
+            numbers,
+            vectors,
+            offsets[extent],
+            coded,
+            self.root.codec.bits,
+        )
+        order = np.lexsort((found.rows, estimates))
+        return found._replace(rows=found.rows[order], estimates=estimates[order])
 
-
-def _members(numbers: Positions) -> list[int]:
-    out: list[int] = np.flatnonzero(np.bincount(numbers)).tolist() if len(numbers) else []
-    return out
+    def _verify_refine(self, numbers: Positions, vectors: Positions) -> None:
+        """Check the finer codes of some vectors, each once."""
+        at = self._refine_starts[numbers] + vectors
+        missing = ~self._refine_seen[at]
+        if missing.any():
+            for number in np.unique(numbers[missing]).tolist():
+                self.segments[number].verify_refine(vectors[missing & (numbers == number)])
+            self._refine_seen[at] = True
 
 
 def open_reader(view: View, name: str, address: Address) -> IndexReader:

@@ -128,7 +128,8 @@ def scan_extents(
     query: CodedQuery,
     mask: npt.NDArray[np.uint8] | None,
     best: Floats,
-    where: Positions,
+    found: Positions,
+    slots: Positions,
 ) -> int:
     """Keep the nearest vectors of some cells by their coarse codes.
 
@@ -146,7 +147,9 @@ def scan_extents(
         A bit per row of the timeline, least significant first: which rows count.
     best : ndarray of float32, shape (pool,)
         Smallest estimates so far, as a heap with the largest in front; infinity where none is.
-    where : ndarray of int64, shape (pool,)
+    found : ndarray of int64, shape (pool,)
+        Row of each.
+    slots : ndarray of int64, shape (pool,)
         Extent and vector of each: ``extent << 32 | vector``.
 
     Returns
@@ -156,7 +159,7 @@ def scan_extents(
 
     Notes
     -----
-    Of equal estimates the one that is scanned first stays.
+    Of equal estimates the earlier row stays.
     """
     words = query.planes.shape[1]
     kernels = compiled_scan(int(extents.table[:, 2].sum()) * words * 8)
@@ -173,17 +176,19 @@ def scan_extents(
             bits,
             mask is not None,
             best,
-            where,
+            found,
+            slots,
         )
         return seen
-    slots, estimates = _estimates(segments, extents, first, query, mask)
-    keep = estimates < best[0]
-    order_all = np.concatenate([where, slots[keep]])
+    new_slots, rows, estimates = _estimates(segments, extents, first, query, mask)
+    keep = estimates <= best[0]
     values = np.concatenate([best, estimates[keep]])
-    kept = np.lexsort((order_all, values))[: len(best)][::-1]
+    all_rows = np.concatenate([found, rows[keep]])
+    all_slots = np.concatenate([slots, new_slots[keep]])
     # Sorted from the worst to the best, which is a heap.
-    best[:], where[:] = values[kept], order_all[kept]
-    return len(slots)
+    kept = np.lexsort((all_rows, values))[: len(best)][::-1]
+    best[:], found[:], slots[:] = values[kept], all_rows[kept], all_slots[kept]
+    return len(rows)
 
 
 def _estimates(
@@ -192,9 +197,10 @@ def _estimates(
     first: int,
     query: CodedQuery,
     mask: npt.NDArray[np.uint8] | None,
-) -> tuple[Positions, Floats]:
-    """Return slots and estimates of all vectors that count, segment by segment."""
+) -> tuple[Positions, Positions, Floats]:
+    """Return slots, rows and estimates of all vectors that count, segment by segment."""
     slots: list[Positions] = [np.empty(0, np.int64)]
+    rows_of: list[Positions] = [np.empty(0, np.int64)]
     estimates: list[Floats] = [np.empty(0, np.float32)]
     for number in np.unique(extents.segments).tolist():
         mine = np.flatnonzero(extents.segments == number)
@@ -208,10 +214,11 @@ def _estimates(
         touched, place = np.unique(vectors // LANES, return_inverse=True)
         blocks = segments[number].blocks[touched]
         lanes = vectors % LANES
+        rows = blocks["row"][place, lanes] + int(extents.table[mine[0], 3])
         if mask is not None:
-            rows = blocks["row"][place, lanes] + int(extents.table[mine[0], 3])
             alive = (mask[rows >> 3] >> (rows & 7).astype(np.uint8)) & 1 == 1
             which, vectors, place, lanes = which[alive], vectors[alive], place[alive], lanes[alive]
+            rows = rows[alive]
         sums = np.zeros((len(blocks), LANES), np.int64)
         for plane, weight in enumerate((1, 2, 4, -8)):
             shared = blocks["code"] & query.planes[plane][None, :, None]
@@ -222,8 +229,9 @@ def _estimates(
             offsets + blocks["factor"][place, lanes] * (query.scale * share)
         )
         slots.append(((mine[which] + first) << 32) | vectors)
+        rows_of.append(rows)
         estimates.append(estimate.astype(np.float32))
-    return np.concatenate(slots), np.concatenate(estimates)
+    return np.concatenate(slots), np.concatenate(rows_of), np.concatenate(estimates)
 
 
 def refine(
@@ -240,7 +248,7 @@ def refine(
     Parameters
     ----------
     segments : list of Segment
-        All of the index.
+        All of the index; the finer codes are verified.
     bases : ndarray of uint64
         Where the finer codes of each lie in memory.
     numbers, vectors : ndarray of int64, shape (n,)
@@ -253,9 +261,6 @@ def refine(
         Of the finer codes.
     """
     out = np.empty(len(vectors), np.float32)
-    members = np.flatnonzero(np.bincount(numbers)).tolist() if len(numbers) else []
-    for number in members:
-        segments[number].verify_refine(vectors[numbers == number])
     kernels = compiled_scan(0)
     if kernels is not None:
         width = segments[0].refine.dtype.itemsize
@@ -266,7 +271,7 @@ def refine(
         return out
     per, top = 8 // bits, 2**bits - 1
     shifts = (np.arange(per) * bits).astype(np.uint8)
-    for number in members:
+    for number in np.unique(numbers).tolist():
         mine = numbers == number
         rows = segments[number].refine[vectors[mine]]
         levels = (rows["code"][:, :, None] >> shifts) & np.uint8(top)

@@ -166,7 +166,6 @@ class Segment:
         self.blocks = np.frombuffer(payload, own, num_blocks, self.blocks_at)
         self.refine = np.frombuffer(payload, fine, num_fine, self.refine_at)
         self._seen = np.zeros(cells, np.bool_)
-        self._refine_seen = np.zeros(num_fine, np.bool_)
 
     @property
     def nbytes(self) -> int:
@@ -199,19 +198,12 @@ class Segment:
         self._seen[missing] = True
 
     def verify_refine(self, slots: Positions) -> None:
-        """Check the finer codes of some vectors, each once."""
-        missing = slots[~self._refine_seen[slots]]
-        if not len(missing):
+        """Check the finer codes of some vectors."""
+        if self._opened.verified:
             return
         width = self.refine.dtype.itemsize
-        for at in (self.refine_at + missing * width).tolist():
+        for at in (self.refine_at + slots * width).tolist():
             self._opened.verify(at, at + width)
-        self._refine_seen[missing] = True
-
-    @property
-    def seen(self) -> npt.NDArray[np.bool_]:
-        """Which cells have been checked."""
-        return self._seen
 
     def verify_all(self) -> None:
         """Check every byte."""

@@ -35,7 +35,7 @@ from dreamdb.read.search import (
     score_blocks,
     scores_of,
 )
-from dreamdb.tracks import View, gather, validity, vectors_of
+from dreamdb.tracks import Track, View, gather, validity, vectors_of
 from dreamdb.types import Address
 from dreamdb.vectors import compiled_ready
 
@@ -45,12 +45,12 @@ Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
 _EXACT_ELEMENTS: Final = 5 << 20
-_FEW_ELEMENTS: Final = 2 << 20
+_FEW_ELEMENTS: Final = 1 << 18
 _POOL: Final = 40
 _WIDE: Final = 160
 _SPARE: Final = 16
 _LIMIT: Final = float(2**40)
-_MASKS: weakref.WeakKeyDictionary[View, OrderedDict[str, Positions]] = weakref.WeakKeyDictionary()
+_MASKS: weakref.WeakKeyDictionary[View, OrderedDict[str, _Counted]] = weakref.WeakKeyDictionary()
 _MASKS_KEPT: Final = 8
 _LOCK: Final = threading.Lock()
 _LOG: Final = logging.getLogger("dreamdb")
@@ -143,7 +143,8 @@ def search_nearest(
     matrix = check_queries(queries, int(track.declared.dim or 0))
     if metric == "cosine":
         matrix = normalised(matrix)
-    wanted = None if predicate is None else _matching(view, predicate)
+    counted = _counted(view, predicate)
+    wanted = counted.rows
     reader = None
     if not options.exact:
         reader = _reader(view, name, index, metric)
@@ -154,8 +155,23 @@ def search_nearest(
     ):
         rows, scores = score_blocks(view, track, wanted, matrix, metric, k)
     else:
-        rows, scores = _by_index(view, reader, matrix, metric, k, wanted, options)
+        rows, scores = _by_index(view, reader, matrix, metric, k, counted, options)
     return _told(result_table(view, rows, scores), rows, k)
+
+
+def _compared(
+    view: View, track: Track, wanted: Positions | None, matrix: Floats, metric: str, k: int
+) -> tuple[list[Positions], list[Floats]]:
+    """Return the best rows by comparing every vector, or the few that count."""
+    if wanted is None or len(wanted) * int(track.declared.dim or 1) > _FEW_ELEMENTS:
+        return score_blocks(view, track, wanted, matrix, metric, k)
+    array = gather(track, wanted)
+    vectors: Any = vectors_of(track, array)
+    if array.null_count:
+        keep = validity(array)
+        wanted, vectors = wanted[keep], vectors[keep]
+    best = [best_of(wanted, scores, k) for scores in scores_of(matrix, vectors, metric)]
+    return [rows for rows, _ in best], [scores for _, scores in best]
 
 
 def _told(table: pa.Table, rows: list[Positions], k: int) -> pa.Table:
@@ -168,22 +184,58 @@ def _told(table: pa.Table, rows: list[Positions], k: int) -> pa.Table:
     return table
 
 
-def _matching(view: View, predicate: Predicate) -> Positions:
-    """Return the rows for which a condition holds; the latest conditions are kept."""
-    text = str(predicate.expression)
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Which rows count in a search.
+
+    Parameters
+    ----------
+    rows : ndarray of int64 or None
+        Rows for which the condition holds; None without one.
+    alive : ndarray of bool or None
+        By row of the timeline; None when all count.
+    bits : ndarray of uint8 or None
+        The same, a bit per row.
+    count : int
+        How many.
+    """
+
+    rows: Positions | None
+    alive: npt.NDArray[np.bool_] | None
+    bits: npt.NDArray[np.uint8] | None
+    count: int
+
+
+def _counted(view: View, predicate: Predicate | None) -> _Counted:
+    """Return the rows that count; those of the latest conditions are kept."""
+    text = "" if predicate is None else str(predicate.expression)
     with _LOCK:
         kept = _MASKS.setdefault(view, OrderedDict())
         if text in kept:
             kept.move_to_end(text)
             return kept[text]
-    plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
-    found = list(matching_rows(view, plan))
-    rows = np.concatenate(found) if found else np.empty(0, np.int64)
+    counted = _count_rows(view, predicate)
     with _LOCK:
-        kept[text] = rows
+        kept[text] = counted
         while len(kept) > _MASKS_KEPT:
             kept.popitem(last=False)
-    return rows
+    return counted
+
+
+def _count_rows(view: View, predicate: Predicate | None) -> _Counted:
+    dead = view.dead()
+    if predicate is None and not len(dead):
+        return _Counted(None, None, None, view.rows)
+    rows = None
+    alive = np.ones(view.rows, np.bool_)
+    if predicate is not None:
+        plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
+        found = list(matching_rows(view, plan))
+        rows = np.concatenate(found) if found else np.empty(0, np.int64)
+        alive[:] = False
+        alive[rows] = True
+    alive[dead] = False
+    return _Counted(rows, alive, np.packbits(alive, bitorder="little"), int(alive.sum()))
 
 
 def _is_small(view: View, wanted: Positions | None, dim: int) -> bool:
@@ -215,15 +267,15 @@ def _by_index(
     matrix: Floats,
     metric: str,
     k: int,
-    wanted: Positions | None,
+    counted: _Counted,
     options: SearchOptions,
 ) -> tuple[list[Positions], list[Floats]]:
-    mask, alive, counted = _mask(view, wanted)
+    wanted, alive, mask = counted.rows, counted.alive, counted.bits
     nprobe = reader.default_nprobe() if options.nprobe is None else int(options.nprobe)
     pool = options.pool(k)
     # One bit leaves much open: the finer codes choose among more than are compared in the end.
     wide = max(_WIDE, 2 * pool) if reader.root.codec.bits > 1 else 2 * pool
-    least = min(wide if wanted is not None else k, counted)
+    least = min(wide if wanted is not None else k, counted.count)
     kept = reader.loose_vectors()
     here = alive if alive is None or kept is None else alive[kept.rows]
     apart = None if kept is not None else _apart(view, reader, wanted, matrix, metric, k)
@@ -249,20 +301,6 @@ def _by_index(
     else:
         results = [one(number) for number in range(len(matrix))]
     return [rows for rows, _ in results], [scores for _, scores in results]
-
-
-def _mask(
-    view: View, wanted: Positions | None
-) -> tuple[npt.NDArray[np.uint8] | None, npt.NDArray[np.bool_] | None, int]:
-    """Return which rows count, as bits and as bools, and how many; None when all do."""
-    dead = view.dead()
-    if wanted is None and not len(dead):
-        return None, None, view.rows
-    alive = np.zeros(view.rows, np.bool_) if wanted is not None else np.ones(view.rows, np.bool_)
-    if wanted is not None:
-        alive[wanted] = True
-    alive[dead] = False
-    return np.packbits(alive, bitorder="little"), alive, int(np.count_nonzero(alive))
 
 
 def _apart(

@@ -9,6 +9,7 @@ Source: design/0017 sections 3 and 6.
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,11 +40,11 @@ Floats = npt.NDArray[np.float32]
 Bytes2 = npt.NDArray[np.uint8]
 
 _WORTH: Final = 1 << 23  # elements: about the time that loading the kernels takes
-_SPLIT: Final = 1 << 19  # elements per thread at least
+_SPLIT: Final = 1 << 17  # elements per thread at least
 _LOWEST, _HIGHEST = np.float32(2.0**-40), np.float32(2.0**40)
 _LARGEST_NORM: Final = 1e38
 _LOCK = threading.Lock()
-_STATE: dict[str, Any] = {"module": None, "work": 0, "missing": False}
+_STATE: dict[str, Any] = {"module": None, "work": 0, "missing": False, "pool": None}
 
 
 def compiled_ready() -> bool:
@@ -87,17 +88,26 @@ def count_work(elements: int) -> Any:
     return _STATE["module"]
 
 
+def _pool() -> ThreadPoolExecutor:
+    """Return this process's threads for codes; they never wait for one another."""
+    held = _STATE["pool"]
+    if held is None or held[0] != os.getpid():
+        held = _STATE["pool"] = (os.getpid(), ThreadPoolExecutor(num_threads(), "dreamdb-codes"))
+    pool: ThreadPoolExecutor = held[1]
+    return pool
+
+
 def in_threads(work: Callable[[int, int], None], rows: int, elements: int) -> None:
     """Call ``work(low, high)`` over all rows, in threads when there is enough to do."""
     threads = min(num_threads(), elements // _SPLIT)
     if threads <= 1:
         work(0, rows)
         return
-    step = -(-rows // (threads * 4 * 64)) * 64
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = [pool.submit(work, at, min(rows, at + step)) for at in range(0, rows, step)]
-        for job in jobs:
-            job.result()
+    step = -(-rows // (threads * 2 * 64)) * 64
+    jobs = [_pool().submit(work, at, min(rows, at + step)) for at in range(step, rows, step)]
+    work(0, min(step, rows))
+    for job in jobs:
+        job.result()
 
 
 def rotate(rotation: Rotation, rows: Floats) -> Floats:
