@@ -187,7 +187,10 @@ def _our_index(where: Places, rows: int) -> tuple[Path, float]:
     schema = vd.Schema().add_embedding("v", DIM, "dreamdb.ivf-cosine").add_scalar_int("x")
     ds = vd.Dataset.create("v", schema, backend=str(path))
     ds.append({"_anchor": np.arange(rows), "v": vectors, "x": np.arange(rows) % 10})
-    ds.index.build("v", cells=min(CELLS, rows))
+    sample, cells = vectors[: 64 * CELLS], min(CELLS, rows)
+    ds.index.build(
+        "v", spatial_index=vd.train_and_publish_ivf_centroids(str(path), sample, DIM, cells)
+    )
     found = [ds.search("v", q, 10, nprobe=NPROBE)["_anchor"].to_numpy() for q in queries]
     return path, _recall(np.array(found).astype(np.int64), best)
 

@@ -178,7 +178,7 @@ class IndexReader:
 
     def loose_candidates(
         self, query: Floats, pool: int, alive: npt.NDArray[np.bool_] | None
-    ) -> Positions | None:
+    ) -> Positions:
         """Return places in :meth:`loose_vectors` that may be among the nearest.
 
         Parameters
@@ -192,12 +192,12 @@ class IndexReader:
 
         Returns
         -------
-        ndarray of int64 or None
-            None when there are too many to keep: compare them where they lie.
+        ndarray of int64
+            Empty when there are too many to keep: compare them where they lie.
         """
         kept = self.loose_vectors()
         if kept is None:
-            return None
+            return np.empty(0, np.int64)
         scores = kept.compared @ query
         if self.root.metric == "l2":
             scores = np.float32(2) * scores - kept.squares

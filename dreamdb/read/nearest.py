@@ -283,16 +283,16 @@ def _by_index(
     def one(number: int) -> tuple[Positions, Floats]:
         query = matrix[number]
         found = reader.candidates(query, wide, nprobe=nprobe, mask=mask, wanted=least)
-        rows, scores = _scored(reader, found, query, metric, pool, options)
+        rows, vectors, scores = _pool_of(reader, found, metric, pool, options)
+        if kept is not None and len(kept.rows):
+            places = reader.loose_candidates(query, k + _SPARE, here)
+            rows = np.concatenate([rows, kept.rows[places]])
+            vectors = np.concatenate([vectors, kept.vectors[places]])
+        if len(vectors):
+            scores = np.concatenate([scores, scores_of(query[None], vectors, metric)[0]])
         if apart is not None:
             rows = np.concatenate([rows, apart[0][number]])
             scores = np.concatenate([scores, apart[1][number]])
-        elif kept is not None and len(kept.rows):
-            places = reader.loose_candidates(query, k + _SPARE, here)
-            assert places is not None
-            near = scores_of(query[None], kept.vectors[places], metric)[0]
-            rows = np.concatenate([rows, kept.rows[places]])
-            scores = np.concatenate([scores, near])
         return best_of(rows, scores, k)
 
     if len(matrix) > 3 and compiled_ready():
@@ -318,27 +318,22 @@ def _apart(
     return score_blocks(view, reader.track, chosen, matrix, metric, k)
 
 
-def _scored(
-    reader: IndexReader,
-    found: Found,
-    query: Floats,
-    metric: str,
-    pool: int,
-    options: SearchOptions,
-) -> tuple[Positions, Floats]:
-    """Return candidates with scores: of their vectors, or as the codes estimate them."""
+def _pool_of(
+    reader: IndexReader, found: Found, metric: str, pool: int, options: SearchOptions
+) -> tuple[Positions, Floats, Floats]:
+    """Return candidates with their vectors, or with scores as the codes estimate them."""
+    none, nothing = np.empty(0, np.float32), np.empty((0, reader.root.codec.dim), np.float32)
     rows = found.rows[:pool]
     if not len(rows):
-        return rows, np.empty(0, np.float32)
+        return rows, nothing, none
     if options.rerank is False:
         estimates = found.estimates[:pool]
-        if metric == "cosine":
-            return rows, np.float32(1) - estimates * np.float32(0.5)
-        return rows, -estimates
+        scores = np.float32(1) - estimates * np.float32(0.5) if metric == "cosine" else -estimates
+        return rows, nothing, scores
     rows = np.sort(rows)
     array = gather(reader.track, rows)
     vectors: Any = vectors_of(reader.track, array)
     if array.null_count:
         keep = validity(array)
         rows, vectors = rows[keep], vectors[keep]
-    return rows, scores_of(query[None], vectors, metric)[0]
+    return rows, vectors, none

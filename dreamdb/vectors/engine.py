@@ -99,7 +99,7 @@ def _pool() -> ThreadPoolExecutor:
 
 def in_threads(work: Callable[[int, int], None], rows: int, elements: int) -> None:
     """Call ``work(low, high)`` over all rows, in threads when there is enough to do."""
-    threads = min(num_threads(), elements // _SPLIT)
+    threads = 1 if elements < 2 * _SPLIT else min(num_threads(), elements // _SPLIT)
     if threads <= 1:
         work(0, rows)
         return
