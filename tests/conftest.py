@@ -45,6 +45,7 @@ SLOW_FILES = frozenset(
         "torch/test_processes.py",
         "torch/test_resume.py",
         "torch/test_stream.py",
+        "vectors/test_crashes.py",
         "vectors/test_fields.py",
         "vectors/test_index.py",
     }

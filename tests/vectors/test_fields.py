@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import dreamdb as vd
 from dreamdb.store import open_backend
 from dreamdb.testing import CountingBackend
 from dreamdb.torch import DreamDBDataset
-from dreamdb.vectors import CODECS, Codec, decode_rows, encode_rows, seed_bytes
+from dreamdb.vectors import CODECS, Codec, decode_rows, encode_rows, engine, seed_bytes
 from tests.dataset.spaces import fresh_url, make, stored
+from tests.format.independent_reader import IndependentReader
 
 DIM = 20
 LOSSY = CODECS[1:]
@@ -300,3 +302,30 @@ def test_reading_embeddings_never_touches_images() -> None:
     cold.search("v", vectors_of(1)[0], 3)
     assert not pictures & set(fresh.tally.opened)
     assert sum(fresh.tally.nbytes.values()) < 300_000
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_an_independent_reader_reads_the_codes(tmp_path: Any, name: str) -> None:
+    ds = vd.Dataset.create("main", coded(name), backend=tmp_path)
+    vectors = vectors_of(150)
+    ds.append({"_anchor": np.arange(150), "v": [None, *vectors[1:]], "x": np.arange(150)})
+    ds.index.build("v", cells=2)
+    reader = IndependentReader(tmp_path)
+    anchors, columns = reader.rows(reader.manifest_of("main"))
+    assert anchors == list(range(150))
+    assert columns["v"] == ds["v"].to_pylist()
+
+
+def test_without_numba_everything_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        engine, "_STATE", {"module": None, "work": 0, "missing": False, "pool": None}
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert not engine.load_compiled()
+    ds = make(coded("rabitq-4"))
+    vectors = vectors_of(1_000)
+    ds.append(rows_of(vectors))
+    assert (column(ds) == expected("rabitq-4", vectors)).all()
+    ds.index.build("v", cells=4)
+    assert ds.search("v", vectors[5], 1, exact=False)["_anchor"].to_pylist() == [10]
+    assert not engine.compiled_ready()
