@@ -211,8 +211,10 @@ def _estimates(
         which = np.repeat(np.arange(len(mine)), counts)
         inside = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
         vectors = low[which] + inside
-        touched, place = np.unique(vectors // LANES, return_inverse=True)
-        blocks = segments[number].blocks[touched]
+        used = np.zeros(len(segments[number].blocks), np.bool_)
+        used[vectors // LANES] = True
+        blocks = segments[number].blocks[used]
+        place = (np.cumsum(used) - 1)[vectors // LANES]
         lanes = vectors % LANES
         rows = blocks["row"][place, lanes] + int(extents.table[mine[0], 3])
         if mask is not None:

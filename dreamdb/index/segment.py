@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dreamdb.errors import FormatError
 from dreamdb.index.centroids import assign_cells
-from dreamdb.objects import OpenedObject
+from dreamdb.objects import PAGE_SIZE, OpenedObject
 from dreamdb.types import Bytes
 from dreamdb.vectors import Codec, padded_dim
 from dreamdb.vectors.engine import encode_residuals
@@ -187,15 +187,27 @@ class Segment:
         missing = cells[~self._seen[cells]]
         if not len(missing):
             return
+        missing = missing[self.edges[missing] < self.edges[missing + 1]]
+        if len(missing):
+            steps = np.zeros(len(self.blocks) + 1, np.int64)
+            np.add.at(steps, self.edges[missing] // LANES, 1)
+            np.add.at(steps, -(-self.edges[missing + 1] // LANES), -1)
+            touched = np.flatnonzero(np.cumsum(steps)[:-1])
+            self._verify_blocks(touched)
+            if int(self.blocks["row"][touched].max()) >= self.span:
+                raise FormatError("an index segment names rows outside its group")
+        self._seen[cells] = True
+
+    def _verify_blocks(self, touched: Positions) -> None:
+        """Check some blocks, in runs of pages that follow one another."""
         width = self.blocks.dtype.itemsize
-        for cell in missing.tolist():
-            low, high = int(self.edges[cell]) // LANES, -(-int(self.edges[cell + 1]) // LANES)
-            if self.edges[cell] < self.edges[cell + 1]:
-                at = self.blocks_at
-                self._opened.verify(at + low * width, at + high * width)
-                if int(self.blocks["row"][low:high].max()) >= self.span:
-                    raise FormatError("an index segment names rows outside its group")
-        self._seen[missing] = True
+        first = (self.blocks_at + touched * width) // PAGE_SIZE
+        last = (self.blocks_at + (touched + 1) * width - 1) // PAGE_SIZE
+        gaps = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
+        starts, stops = [0, *gaps.tolist()], [*gaps.tolist(), len(touched)]
+        for low, high in zip(starts, stops, strict=True):
+            begin, end = int(first[low]), int(last[high - 1]) + 1
+            self._opened.verify(begin * PAGE_SIZE, min(end * PAGE_SIZE, self._opened.nbytes))
 
     def verify_refine(self, slots: Positions) -> None:
         """Check the finer codes of some vectors."""
