@@ -23,6 +23,7 @@ from dreamdb.index.scan import (
     CodedQuery,
     Extents,
     code_query,
+    members_of,
     refine,
     scan_extents,
 )
@@ -313,7 +314,7 @@ class IndexReader:
         at = self._refine_starts[numbers] + vectors
         missing = ~self._refine_seen[at]
         if missing.any():
-            for number in np.unique(numbers[missing]).tolist():
+            for number in members_of(numbers[missing]):
                 self.segments[number].verify_refine(vectors[missing & (numbers == number)])
             self._refine_seen[at] = True
 

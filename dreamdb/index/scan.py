@@ -24,6 +24,7 @@ __all__ = [
     "Extents",
     "code_query",
     "compiled_scan",
+    "members_of",
     "refine",
     "scan_extents",
 ]
@@ -89,6 +90,12 @@ def compiled_scan(elements: int) -> Any:
     from dreamdb.index import compiled
 
     return compiled
+
+
+def members_of(numbers: Positions) -> list[int]:
+    """Return the distinct numbers; numpy.unique would import numpy.ma, which takes 15 ms."""
+    out: list[int] = np.flatnonzero(np.bincount(numbers)).tolist() if len(numbers) else []
+    return out
 
 
 def code_query(rotation: Rotation, query: Floats) -> CodedQuery:
@@ -181,7 +188,11 @@ def scan_extents(
         )
         return seen
     new_slots, rows, estimates = _estimates(segments, extents, first, query, mask)
-    keep = estimates <= best[0]
+    limit = best[0]
+    if len(estimates) > len(best):
+        # Whatever is above this cannot stay; the rest is few enough to sort.
+        limit = min(limit, np.partition(estimates, len(best) - 1)[len(best) - 1])
+    keep = estimates <= limit
     values = np.concatenate([best, estimates[keep]])
     all_rows = np.concatenate([found, rows[keep]])
     all_slots = np.concatenate([slots, new_slots[keep]])
@@ -202,7 +213,7 @@ def _estimates(
     slots: list[Positions] = [np.empty(0, np.int64)]
     rows_of: list[Positions] = [np.empty(0, np.int64)]
     estimates: list[Floats] = [np.empty(0, np.float32)]
-    for number in np.unique(extents.segments).tolist():
+    for number in members_of(extents.segments):
         mine = np.flatnonzero(extents.segments == number)
         low = extents.table[mine, 1].astype(np.int64)
         counts = extents.table[mine, 2].astype(np.int64)
@@ -273,7 +284,7 @@ def refine(
         return out
     per, top = 8 // bits, 2**bits - 1
     shifts = (np.arange(per) * bits).astype(np.uint8)
-    for number in np.unique(numbers).tolist():
+    for number in members_of(numbers):
         mine = numbers == number
         rows = segments[number].refine[vectors[mine]]
         levels = (rows["code"][:, :, None] >> shifts) & np.uint8(top)
