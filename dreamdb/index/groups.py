@@ -11,13 +11,15 @@ from typing import Final
 import numpy as np
 from blake3 import blake3
 
-from dreamdb.model import LADDER, OPEN, next_rung
+from dreamdb.model import LADDER, OPEN, nearest_rung, next_rung
 from dreamdb.tracks import Track
 
-__all__ = ["MIN_RUNG", "Group", "chunk_groups"]
+__all__ = ["MIN_RUNG", "Group", "chunk_groups", "top_rung"]
 
 MIN_RUNG: Final = 3
 """The lowest rung with segments: about 256 rows.  What is behind is compared exactly."""
+
+_GROUP_NBYTES: Final = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,15 @@ class Group:
     digest: str
 
 
+def top_rung(track: Track) -> int:
+    """Return the highest rung with segments: 7, less for vectors that are wide.
+
+    A group is read and encoded in memory, so it has about 128 MiB of float32 at most.
+    """
+    nearest = nearest_rung(_GROUP_NBYTES / (4 * int(track.declared.dim or 1)))
+    return min(len(LADDER) - 1, max(nearest, track.rung))
+
+
 def chunk_groups(track: Track) -> list[Group]:
     """Return the groups of an embedding's track, in order; open rows belong to none.
 
@@ -50,7 +61,7 @@ def chunk_groups(track: Track) -> list[Group]:
     entries, starts, ends = track.flat()
     if not len(entries) or track.rung < 1:
         return []
-    top = len(LADDER) - 1
+    top = top_rung(track)
     chunks: dict[int, list[int]] = {level: [] for level in range(top + 1)}
     for index, rung in enumerate(entries["rung"].tolist()):
         if rung != OPEN:

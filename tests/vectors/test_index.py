@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dreamdb as vd
-from dreamdb.index import chunk_groups, index_root
+from dreamdb.index import MIN_RUNG, chunk_groups, index_root
+from dreamdb.index.groups import top_rung
+from dreamdb.model import rung_ends
 from dreamdb.objects import Kind, from_text
 from dreamdb.store import open_backend
 from dreamdb.testing import CountingBackend
@@ -521,3 +523,21 @@ def test_training_is_deterministic_and_says_what_it_needs() -> None:
     # Equal vectors leave cells empty; they take others and nothing divides by zero.
     same = np.ones((50, DIM), np.float32)
     assert len(vd.train_and_publish_ivf_centroids(url, same, DIM, 8, 3, 1)) == 33
+
+
+def test_groups_are_chunks_of_the_ladder_and_bounded_in_bytes() -> None:
+    for dim, top in ((4, 7), (512, 7), (4_096, 6)):
+        schema = vd.Schema().add_embedding("v", dim, rows_per_fragment=16)
+        ds = make(schema)
+        ds.append({"_anchor": np.arange(3_000), "v": np.zeros((3_000, dim), np.float32)})
+        track = ds._view.track("v")
+        assert top_rung(track) == top
+        groups = chunk_groups(track)
+        ladder = rung_ends(np.arange(3_000, dtype=np.uint64), 7)
+        assert [g.start for g in groups] == [0, *(g.stop for g in groups[:-1])]
+        for group in groups:
+            assert group.rung >= MIN_RUNG
+            assert group.stop in ladder[group.rung]
+            # Larger chunks come first: an append leaves them alone.
+        assert [g.rung for g in groups] == sorted((g.rung for g in groups), reverse=True)
+        assert 3_000 - groups[-1].stop < 1_100
