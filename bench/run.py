@@ -22,6 +22,7 @@ from bench import (
     places,
     scan,
     take,
+    vectors,
 )
 from bench.harness import Benchmark, Result
 from bench.places import Places
@@ -36,8 +37,9 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
     "history": history.benchmarks,
+    "vectors": vectors.benchmarks,
 }
-SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
+SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000
 QUICK_ROWS = 10_000
 

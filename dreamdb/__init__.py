@@ -30,6 +30,9 @@ if _TYPE_CHECKING:
         diff,
         merge_base,
         prove,
+        publish_codec,
+        publish_rabitq_compressor,
+        train_and_publish_ivf_centroids,
     )
     from dreamdb.errors import (
         AlreadyExistsError,
@@ -105,7 +108,10 @@ __all__ = [
     "diff",
     "merge_base",
     "prove",
+    "publish_codec",
+    "publish_rabitq_compressor",
     "show_versions",
+    "train_and_publish_ivf_centroids",
     "verify_proof",
 ]
 
@@ -130,6 +136,9 @@ _HOMES = {
         "prove",
         "diff",
         "merge_base",
+        "publish_codec",
+        "publish_rabitq_compressor",
+        "train_and_publish_ivf_centroids",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",

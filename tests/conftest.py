@@ -58,6 +58,9 @@ SLOW_FILES = frozenset(
         "torch/test_ring.py",
         "torch/test_stream.py",
         "tracks/test_random_access.py",
+        "vectors/test_crashes.py",
+        "vectors/test_fields.py",
+        "vectors/test_index.py",
     }
 )
 

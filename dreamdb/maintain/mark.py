@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.maintain.reach import Needs, address_keys, needs_of, node_needs
+from dreamdb.errors import ObjectMissingError
+from dreamdb.maintain.reach import LEAVES, Needs, address_keys, needs_of, node_needs
 from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend
 from dreamdb.tracks import Source
@@ -90,12 +91,19 @@ class Marks:
         return [self._needs(address, kind) for address, kind in wave]
 
     def _needs(self, address: Address, kind: Kind | None) -> Needs:
+        if kind in LEAVES:
+            return Needs([])
         if kind is Kind.NODE:
             return node_needs(OpenedObject(address, self._store.open(address), kind))
         if kind is not Kind.CONTENT:
             # What this process remembers says nothing about what is stored.
             self.source.cache.forget(address)
-        opened = self.source.cache.open(address, kind)
+        try:
+            opened = self.source.cache.open(address, kind)
+        except ObjectMissingError:
+            if kind is not Kind.INDEX:
+                raise
+            return Needs([])  # Derived: an older version's collector may have taken it.
         return needs_of(self.source, address, opened, fresh=True)
 
     def _add(self, keys: Keys) -> None:

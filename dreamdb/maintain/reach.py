@@ -11,16 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import DreamDBError, IntegrityError
-from dreamdb.history import load_manifest, open_content
+from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
+from dreamdb.history import load_manifest, resolve_content
+from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Node, Tag
-from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.objects import Kind, OpenedObject, from_text, to_text
 from dreamdb.tracks import Source
 from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address
+from dreamdb.vectors import parse_codec
 
-__all__ = ["Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+__all__ = ["LEAVES", "Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
 
 Keys = npt.NDArray[np.uint64]
+
+LEAVES = frozenset({Kind.FRAGMENT, Kind.CODEC, Kind.SPATIAL_INDEX, Kind.INDEX_SEGMENT})
+"""Kinds that name nothing: they need not be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,27 @@ def needs_of(
         return node_needs(opened)
     if opened.kind is Kind.MANIFEST:
         manifest = load_manifest(source.cache, address)
-        content = open_content(source.cache, manifest.content, fresh=fresh)
+        content, passed = resolve_content(source.cache, manifest.content, fresh=fresh)
+        # An index of a content that was redacted holds codes of purged vectors: it goes as well.
+        texts = () if passed else manifest.indexes.values()
+        indexes = [(from_text(text), Kind.INDEX) for text in texts]
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
-        return Needs([*parents, (content.address, Kind.CONTENT)])
+        return Needs([*parents, *indexes, (content, Kind.CONTENT)])
     if opened.kind is Kind.CONTENT:
         content_ = Content.decode(opened.view())
         trees = [content_.timeline, content_.tombstones, *content_.tracks.values()]
-        return Needs([(root, Kind.NODE) for root in trees if root is not None])
+        types = [field.type for field in content_.schema.fields]
+        codecs = {parse_codec(t.codec, t.dim).address for t in types if t.codec is not None}
+        needed = [(root, Kind.NODE) for root in trees if root is not None]
+        return Needs([*needed, *((codec, Kind.CODEC) for codec in sorted(codecs))])
+    if opened.kind is Kind.INDEX:
+        index = IndexRoot.decode(opened.view())
+        segments = [(one.segment, Kind.INDEX_SEGMENT) for one in index.segments.values()]
+        cells = [] if index.centroids is None else [(index.centroids, Kind.SPATIAL_INDEX)]
+        return Needs([*segments, *cells])
+    if opened.kind in LEAVES:
+        return Needs([])
     if opened.kind is Kind.TAG:
         return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
     raise IntegrityError(
@@ -131,13 +149,15 @@ def reachable_objects(
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
-        if kind is Kind.FRAGMENT:
+        if kind in LEAVES:
             yield address, kind
             continue
         try:
             opened = source.cache.open(address, kind)
             kind, needs = opened.kind, needs_of(source, address, opened)
-        except DreamDBError:
+        except DreamDBError as error:
+            if kind is Kind.INDEX and isinstance(error, ObjectMissingError):
+                continue  # Derived: an older version's collector may have taken it.
             if not lenient:
                 raise
             needs = Needs([])

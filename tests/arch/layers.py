@@ -11,9 +11,13 @@ from tests.arch.source import Import, Module, modules
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "types"),
     ("objects",),
+    # Below codecs and model: both must know what a row of codes is.
+    ("vectors",),
     ("codecs", "model", "store"),
     ("history",),
     ("tracks",),
+    # Below read and write: searches read segments, commits make them.
+    ("index",),
     ("read", "write"),
     ("stream", "maintain", "proofs"),
     ("dataset",),
@@ -37,6 +41,8 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.model": ARROW,
     "dreamdb.store.fsspec": {"fsspec"},
     "dreamdb.history": ARROW,
+    "dreamdb.index": ARROW,
+    "dreamdb.index.compiled": {"numba", "numpy"},
     "dreamdb.tracks": ARROW,
     "dreamdb.read": ARROW,
     "dreamdb.write": ARROW,
@@ -48,6 +54,9 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.torch": {*ARROW, "torch"},
     "dreamdb.cli": {*ARROW, "click"},
     "dreamdb.testing": {"hypothesis", "pytest"},
+    "dreamdb.vectors": {"numpy"},
+    # The kernels: imported when numba is installed and there is work enough.
+    "dreamdb.vectors.compiled": {"numba", "numpy"},
 }
 # The shipped test tools see the bottom of the house only.
 TESTING_MAY_USE = {"config", "errors", "objects", "store", "testing", "types"}

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dreamdb.codecs import encode
+from dreamdb.index import Indexed, IndexRoot, SpatialIndex, encode_segment
 from dreamdb.model import (
     Content,
     Entries,
@@ -32,6 +33,7 @@ from dreamdb.store import LogEntry
 from dreamdb.store.ref_values import encode_body
 from dreamdb.store.reflog import encode_entry
 from dreamdb.types import ZERO_ADDRESS, FieldType
+from dreamdb.vectors import Codec, encode_rows, seed_bytes
 
 ANCHORS = [10, 20, 30]
 NONCE = bytes(range(1, 9))
@@ -141,6 +143,31 @@ def examples() -> dict[str, bytes]:
         "ref-key": encode_ref_key("sweep/LR-0.1").encode(),
         **_documents(),
         **_cuts(),
+        **_vectors(),
+    }
+
+
+def _vectors() -> dict[str, bytes]:
+    """Return the examples of section 13."""
+    row = np.array([[-0.609375, -0.03125, 0.546875, -0.453125]], np.float32)
+    scalar, rabitq = Codec("sq8", 4), Codec("rabitq-1", 4, seed_bytes(7))
+    two = np.array([[1.0, 0.0], [0.6, 0.8]], np.float32)
+    spatial = SpatialIndex(two, "cosine")
+    coarse = Codec("rabitq-1", 2, seed_bytes(7))
+    origin = np.zeros((1, 2), np.float32), np.zeros((1, 64), np.float32)
+    parts = encode_segment(two, np.array([0, 2]), 3, coarse, "cosine", *origin)
+    assert parts is not None
+    segment = b"".join(map(bytes, parts))
+    held = {"0" * 32: Indexed(address_of(Kind.INDEX_SEGMENT, [segment]), 2)}
+    return {
+        "codec": scalar.encode(),
+        "codec-address": scalar.address,
+        "sq8-row": encode_rows(scalar, row).tobytes(),
+        "rabitq-row": encode_rows(rabitq, row).tobytes(),
+        "spatial-index": spatial.encode(),
+        "index": IndexRoot(coarse, "cosine", spatial.address, held).encode(),
+        "segment-head": segment[:32],
+        "segment": segment,
     }
 
 
