@@ -132,7 +132,15 @@ class IndependentReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         space = document_of((root / "space.json").read_bytes())
-        assert space == {"dreamdb": "space", "format": 1, "optional": [], "required": []}
+        features = space.pop("required")
+        assert space == {"dreamdb": "space", "format": 1, "optional": []}
+        assert features == sorted(features)
+        assert set(features) <= {"cuts", "redactions"}
+        self.cuts: dict[str, list[str]] = {}
+        if "cuts" in features:
+            told = document_of((root / "cuts").read_bytes())
+            assert set(told) == {"cuts", "format"}
+            self.cuts = told["cuts"]
 
     def refs(self) -> dict[str, bytes]:
         """Return every ref and the address it holds."""
@@ -171,9 +179,18 @@ class IndependentReader:
         return body
 
     def document(self, text: str, kind: str) -> dict[str, Any]:
-        """Return a content, manifest or tag by the text of its address."""
+        """Return a content, manifest or tag by the text of its address.
+
+        A content that was redacted is replaced, a manifest at a cut has the parents of the cut.
+        """
+        if kind == "content" and not (self.root / "objects" / text[2] / text).exists():
+            told = document_of((self.root / "redactions" / text).read_bytes())
+            assert told["content"] == text
+            return self.document(told["replacement"], kind)
         found = document_of(self.payload(address_from(text), kind))
         assert found["format"] == 1
+        if kind == "manifest" and text in self.cuts:
+            found |= {"parents": self.cuts[text], "skip": None}
         return found
 
     def manifest_of(self, ref: str) -> str:
@@ -200,6 +217,8 @@ class IndependentReader:
                 assert generation > following[1]["generation"]
                 assert found["time_ns"] > following[1]["time_ns"]
             target = generation & (generation - 1)
+            if self.cuts:
+                continue  # What a skip address names may have been cut away.
             if following[1] is None or target >= following[1]["generation"]:
                 assert found["skip"] is None
             else:
