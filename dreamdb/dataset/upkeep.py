@@ -141,7 +141,7 @@ class Upkeep:
 
         Notes
         -----
-        Cost: 1 listing; for each ref of the space 1 read per manifest, content and tree node.
+        Cost: 1 listing, 1 read per manifest, content and tree node that some ref needs.
         """
         if isinstance(refs, str):
             refs = [refs]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from dreamdb.maintain import TRASH_KEEP_NS, collect_garbage
 from dreamdb.maintain.roots import REFLOG_KEEP_NS
 from dreamdb.objects import from_text
 from dreamdb.store import Backend, LogEntry, ObjectCache, open_backend, trash_of
+from dreamdb.store.fsspec_store import FsspecBackend
 from dreamdb.testing import CountingBackend
 from dreamdb.tracks import Source
 from tests.maintain.spaces import LATER, collect, fresh, make, objects, state, well
@@ -235,6 +237,31 @@ def test_a_copied_space_without_trash_or_tmp(tmp_path: Path) -> None:
     copy = open_backend(tmp_path / "copy")
     assert collect(copy).removed > 0
     assert well(copy)
+
+
+def test_a_store_without_trash_deletes_when_it_is_told_to() -> None:
+    backend = FsspecBackend.from_filesystem(
+        MemoryFileSystem(), "/collect-me", url="wrapped-memory://collect", single_writer=True
+    )
+    ds = make(backend)
+    kept = objects(backend)
+    ds.branch("side").append_many([{"_anchor": 5_000, "x": 7}])
+    vd.connect(backend).delete_ref("side")
+    everything = objects(backend)
+    with pytest.raises(vd.StorageError, match="no trash"):
+        collect(backend)
+    with pytest.raises(vd.StorageError, match="no trash"):
+        vd.connect(backend).restore_trash()
+    assert objects(backend) == everything
+    assert collect(backend, trash=False).removed == len(everything) - len(kept)
+    assert objects(backend) == kept
+    for name in list(backend.refs.logs()):
+        MemoryFileSystem().rm(f"/collect-me/logs/{name}", recursive=True)
+    assert ds.maintain.purge([10], dry_run=False).records == 1
+    assert vd.connect(backend).expire(1, dry_run=False).expired
+    collect(backend, trash=False)
+    assert well(backend)
+    assert 10 not in [r["_anchor"] for r in state(backend)["main"][1]]
 
 
 def test_marking_reads_no_fragment() -> None:
