@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.maintain.reach import Needs, address_keys, needs_of, node_needs
+from dreamdb.maintain.reach import LEAVES, Needs, address_keys, needs_of, node_needs
 from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend
 from dreamdb.tracks import Source
@@ -90,7 +90,7 @@ class Marks:
         }
         self._seen.update(out)
         self._add(keys_of(list(out)))
-        return list(out.items())
+        return [(address, kind) for address, kind in out.items() if kind not in LEAVES]
 
     def _read(self, wave: list[tuple[Address, Kind | None]]) -> list[Needs]:
         return [self._needs(address, kind) for address, kind in wave]

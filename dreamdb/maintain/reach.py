@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import DreamDBError, IntegrityError
+from dreamdb.errors import DreamDBError, IntegrityError, UnsupportedFormatError
 from dreamdb.history import load_manifest, open_content
 from dreamdb.model import Content, Node, Tag
 from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address
 
-__all__ = ["Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+__all__ = ["LEAVES", "Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+
+LEAVES: Final = frozenset({Kind.FRAGMENT, Kind.CODEC, Kind.SPATIAL_INDEX})
+"""Kinds that name nothing: they need not be opened."""
 
 Keys = npt.NDArray[np.uint64]
 
@@ -63,6 +68,9 @@ def needs_of(
     if opened.kind is Kind.MANIFEST:
         manifest = load_manifest(source.cache, address)
         content = open_content(source.cache, manifest.content, fresh=fresh)
+        # Indexes hold what was purged: those of a redacted content are left to the collector.
+        if content.address == manifest.content:
+            _refuse_indexes(opened)
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
         return Needs([*parents, (content.address, Kind.CONTENT)])
@@ -75,6 +83,17 @@ def needs_of(
     raise IntegrityError(
         f"a {opened.kind.name.lower()} is named as history", object=to_text(address)
     )
+
+
+def _refuse_indexes(opened: OpenedObject) -> None:
+    """Refuse a manifest with indexes: what they need must not be taken for garbage."""
+    # Canonical documents hold an unescaped quote around names only.
+    if b'"indexes":{}' not in bytes(opened.view()):
+        raise UnsupportedFormatError(
+            f"the manifest {to_text(opened.address)} has indexes that this version does not know",
+            hint="a newer dreamdb wrote it: pip install -U dreamdb",
+            object=to_text(opened.address),
+        )
 
 
 def node_needs(opened: OpenedObject) -> Needs:
@@ -107,13 +126,13 @@ def address_keys(addresses: npt.NDArray[np.uint8]) -> Keys:
 
 
 def reachable_objects(
-    source: Source, starts: list[Address], *, lenient: bool = False
+    backend: Backend, source: Source, starts: list[Address], *, lenient: bool = False
 ) -> Iterator[tuple[Address, Kind | None]]:
     """Yield every object the starts need, each once, the referring one first.
 
     Parameters
     ----------
-    source : Source
+    backend, source : Backend, Source
         The space.
     starts : list of Address
         Manifests and tags.
@@ -131,7 +150,7 @@ def reachable_objects(
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
-        if kind is Kind.FRAGMENT:
+        if kind in LEAVES:
             yield address, kind
             continue
         try:

@@ -151,7 +151,7 @@ class _Verifier:
         """Name every ref that needs a damaged object, not only the one that was followed first."""
         hurt: dict[str, list[str]] = {d.object: [] for d in self.report.damage if d.object}
         for name, address in found:
-            reached = reachable_objects(self._source, [address], lenient=True)
+            reached = reachable_objects(self._backend, self._source, [address], lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 import dreamdb as vd
 from dreamdb.maintain import TRASH_KEEP_NS, collect_garbage
 from dreamdb.maintain.roots import REFLOG_KEEP_NS
-from dreamdb.objects import from_text
+from dreamdb.objects import Kind, OpenedObject, from_text, seal
 from dreamdb.store import Backend, LogEntry, ObjectCache, open_backend, trash_of
 from dreamdb.store.fsspec_store import FsspecBackend
 from dreamdb.testing import CountingBackend
+from dreamdb.testing.samples import store_all
 from dreamdb.tracks import Source
 from tests.maintain.spaces import LATER, collect, fresh, make, objects, state, well
 
@@ -134,6 +135,21 @@ def test_an_unreadable_root_stops_everything(tmp_path: Path) -> None:
     backend.objects.delete(manifest)
     before = objects(backend)
     with pytest.raises(vd.IntegrityError, match="while the space is damaged"):
+        collect(backend)
+    assert objects(backend) == before
+
+
+def test_what_a_newer_version_wrote_stops_everything(backend: Backend) -> None:
+    """Indexes name objects that this version does not know: they must not be garbage."""
+    ds = make(backend)
+    tip = from_text(ds.current_manifest())
+    stored = OpenedObject(tip, backend.objects.open(tip), Kind.MANIFEST)
+    body = bytes(stored.view()).replace(b'"indexes":{}', b'"indexes":{"x":"y"}')
+    sealed = seal(Kind.MANIFEST, [body], compress=True)
+    store_all(backend, sealed)
+    backend.refs.swap("main", backend.refs.read("main"), sealed.address)
+    before = objects(backend)
+    with pytest.raises(vd.UnsupportedFormatError, match="indexes"):
         collect(backend)
     assert objects(backend) == before
 
