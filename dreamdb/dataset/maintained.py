@@ -134,7 +134,8 @@ class Maintenance:
         if not dry_run:
             with handle._lock:
                 handle._move(handle._manifest)
-            handle.refresh()
+            if handle.name in report.moved:
+                handle.refresh()
         return report
 
     def absent(self, anchors: Any) -> AbsenceReport:
