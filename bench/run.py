@@ -22,6 +22,7 @@ from bench import (
     places,
     scan,
     take,
+    upkeep,
     vectors,
 )
 from bench.harness import Benchmark, Result
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "compare": compare.benchmarks,
     "history": history.benchmarks,
     "vectors": vectors.benchmarks,
+    "upkeep": upkeep.benchmarks,
 }
 SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000

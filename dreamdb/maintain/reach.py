@@ -16,11 +16,13 @@ from dreamdb.history import load_manifest, resolve_content
 from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Node, Tag
 from dreamdb.objects import Kind, OpenedObject, from_text, to_text
+from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address
 from dreamdb.vectors import parse_codec
 
 __all__ = ["LEAVES", "Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+
 
 Keys = npt.NDArray[np.uint64]
 
@@ -125,13 +127,13 @@ def address_keys(addresses: npt.NDArray[np.uint8]) -> Keys:
 
 
 def reachable_objects(
-    source: Source, starts: list[Address], *, lenient: bool = False
+    backend: Backend, source: Source, starts: list[Address], *, lenient: bool = False
 ) -> Iterator[tuple[Address, Kind | None]]:
     """Yield every object the starts need, each once, the referring one first.
 
     Parameters
     ----------
-    source : Source
+    backend, source : Backend, Source
         The space.
     starts : list of Address
         Manifests and tags.

@@ -157,7 +157,7 @@ class _Verifier:
                 starts = starting_points(self._source, [(name, value)])
             except DreamDBError:
                 continue  # The ref itself is the damage, and is named already.
-            reached = reachable_objects(self._source, starts, lenient=True)
+            reached = reachable_objects(self._backend, self._source, starts, lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [

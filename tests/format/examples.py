@@ -18,13 +18,16 @@ from dreamdb.model import (
     FieldList,
     Manifest,
     Node,
+    Redaction,
     Tag,
     empty_entries,
+    encode_cuts,
     field_type,
     new_space,
     rung_ends,
     stats_kind,
     track_cuts,
+    with_feature,
 )
 from dreamdb.model.cuts import _hash
 from dreamdb.objects import Kind, address_of, encode_ref_key, object_key, seal, to_text
@@ -32,7 +35,7 @@ from dreamdb.objects.address import page_hashes
 from dreamdb.store import LogEntry
 from dreamdb.store.ref_values import encode_body
 from dreamdb.store.reflog import encode_entry
-from dreamdb.types import ZERO_ADDRESS, FieldType
+from dreamdb.types import ZERO_ADDRESS, Address, FieldType
 from dreamdb.vectors import Codec, encode_rows, seed_bytes
 
 ANCHORS = [10, 20, 30]
@@ -99,7 +102,19 @@ def _documents() -> dict[str, bytes]:
         "snapshot-ref": encode_body(address_of(Kind.TAG, [tag]), stored(tag, Kind.TAG)),
         "reflog": encode_entry(entry),
         "space": new_space(),
+        "cuts": encode_cuts({head: ()}),
+        "space-cut": with_feature(new_space(), "cuts", "here"),
+        "redaction": _redaction(address_of(Kind.CONTENT, [content])),
     }
+
+
+def _redaction(content: Address) -> bytes:
+    """Return the redaction of the small dataset: all its records went."""
+    schema = FieldList.of([Field("label", field_type("int"), rung=7, floor=5, order=0)])
+    left = address_of(Kind.CONTENT, [Content(schema).encode()])
+    return Redaction(
+        content, left, 3, 1_763_640_000_000_000_003, "ada@host", "her request"
+    ).encode()
 
 
 def _cuts() -> dict[str, bytes]:

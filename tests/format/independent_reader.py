@@ -137,7 +137,15 @@ class IndependentReader:
         self.root = root
         self.carried: dict[bytes, bytes] = {}
         space = document_of((root / "space.json").read_bytes())
-        assert space == {"dreamdb": "space", "format": 1, "optional": [], "required": []}
+        features = space.pop("required")
+        assert space == {"dreamdb": "space", "format": 1, "optional": []}
+        assert features == sorted(features)
+        assert set(features) <= {"cuts", "redactions"}
+        self.cuts: dict[str, list[str]] = {}
+        if "cuts" in features:
+            told = document_of((root / "cuts").read_bytes())
+            assert set(told) == {"cuts", "format"}
+            self.cuts = told["cuts"]
 
     def refs(self) -> dict[str, bytes]:
         """Return every ref and the address it holds."""
@@ -183,7 +191,14 @@ class IndependentReader:
         return body
 
     def document(self, text: str, kind: str) -> dict[str, Any]:
-        """Return a content, manifest or tag by the text of its address."""
+        """Return a content, manifest or tag by the text of its address.
+
+        A content that was redacted is replaced, a manifest at a cut has the parents of the cut.
+        """
+        if kind == "content" and not (self.root / "objects" / text[2] / text).exists():
+            told = document_of((self.root / "redactions" / text).read_bytes())
+            assert told["content"] == text
+            return self.document(told["replacement"], kind)
         found = document_of(self.payload(address_from(text), kind))
         coded = [f["type"] for f in found.get("schema", {}).get("fields", []) if _codec(f["type"])]
         assert found["format"] == (2 if coded else 1)
@@ -191,6 +206,8 @@ class IndependentReader:
             codec = {"codec": ftype["codec"], "dim": ftype["dim"], "format": 1}
             raw = json.dumps(codec, separators=(",", ":"), sort_keys=True).encode()
             assert self.payload(address_of("codec", raw), "codec") == raw
+        if kind == "manifest" and text in self.cuts:
+            found |= {"parents": self.cuts[text], "skip": None}
         return found
 
     def manifest_of(self, ref: str) -> str:
@@ -217,6 +234,8 @@ class IndependentReader:
                 assert generation > following[1]["generation"]
                 assert found["time_ns"] > following[1]["time_ns"]
             target = generation & (generation - 1)
+            if self.cuts:
+                continue  # What a skip address names may have been cut away.
             if following[1] is None or target >= following[1]["generation"]:
                 assert found["skip"] is None
             else:
