@@ -44,7 +44,9 @@ _READERS: weakref.WeakKeyDictionary[View, dict[tuple[str, Address], IndexReader]
     weakref.WeakKeyDictionary()
 )
 # Segments live as long as some reader holds them; contents share them.
-_SEGMENTS: weakref.WeakValueDictionary[tuple[int, Address], Segment] = weakref.WeakValueDictionary()
+_SEGMENTS: weakref.WeakValueDictionary[tuple[int, Address, int, int], Segment] = (
+    weakref.WeakValueDictionary()
+)
 _LOCK = threading.Lock()
 
 
@@ -378,7 +380,8 @@ def open_reader(view: View, name: str, address: Address) -> IndexReader:
 def _segment(
     source: Source, address: Address, root: IndexRoot, cells: int, group: Group
 ) -> Segment:
-    key = (id(source), address)
+    # An object that lies about one of these fails when it is opened for it.
+    key = (id(source), address, cells, root.codec.bits)
     with _LOCK:
         segment = _SEGMENTS.get(key)
     if segment is None or segment.span != group.stop - group.start:

@@ -35,6 +35,12 @@ class Indexed(NamedTuple):
     rows: int
 
 
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 32:
+        raise FormatError("an index holds a malformed count")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class IndexRoot:
     """What an index is, and where its segments are.
@@ -93,7 +99,7 @@ class IndexRoot:
             codec = parse_codec(document["codec"], document["dim"])
             centroids = document["centroids"]
             segments = {
-                str(digest): Indexed(from_text(address), int(rows))
+                digest: Indexed(from_text(address), _count(rows))
                 for digest, (address, rows) in document["segments"].items()
             }
             if not codec.bits:

@@ -6,9 +6,7 @@ Source: design/0018 section 9.
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -50,9 +48,8 @@ _POOL: Final = 40
 _WIDE: Final = 160
 _SPARE: Final = 16
 _LIMIT: Final = float(2**40)
-_MASKS: weakref.WeakKeyDictionary[View, OrderedDict[str, _Counted]] = weakref.WeakKeyDictionary()
+_MASKS: weakref.WeakKeyDictionary[View, list[tuple[Any, _Counted]]] = weakref.WeakKeyDictionary()
 _MASKS_KEPT: Final = 8
-_LOCK: Final = threading.Lock()
 _LOG: Final = logging.getLogger("dreamdb")
 
 
@@ -208,17 +205,17 @@ class _Counted:
 
 def _counted(view: View, predicate: Predicate | None) -> _Counted:
     """Return the rows that count; those of the latest conditions are kept."""
-    text = "" if predicate is None else str(predicate.expression)
-    with _LOCK:
-        kept = _MASKS.setdefault(view, OrderedDict())
-        if text in kept:
-            kept.move_to_end(text)
-            return kept[text]
+    asked = None if predicate is None else predicate.expression
+    kept = _MASKS.get(view, [])
+    for expression, counted in kept:
+        # Compared as expressions: their text leaves out digits and long lists.
+        if expression is asked or (
+            expression is not None and asked is not None and expression.equals(asked)
+        ):
+            return counted
     counted = _count_rows(view, predicate)
-    with _LOCK:
-        kept[text] = counted
-        while len(kept) > _MASKS_KEPT:
-            kept.popitem(last=False)
+    # A whole list is put in place: readers in other threads see the old one or the new.
+    _MASKS[view] = [(asked, counted), *kept][:_MASKS_KEPT]
     return counted
 
 

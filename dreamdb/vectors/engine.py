@@ -47,6 +47,16 @@ _LOCK = threading.Lock()
 _STATE: dict[str, Any] = {"module": None, "work": 0, "missing": False, "pool": None}
 
 
+def _renew() -> None:
+    # A fork may happen while another thread loads the kernels.
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
 def compiled_ready() -> bool:
     """Return whether the compiled kernels are loaded."""
     return _STATE["module"] is not None

@@ -541,3 +541,19 @@ def test_groups_are_chunks_of_the_ladder_and_bounded_in_bytes() -> None:
             # Larger chunks come first: an append leaves them alone.
         assert [g.rung for g in groups] == sorted((g.rung for g in groups), reverse=True)
         assert 3_000 - groups[-1].stop < 1_100
+
+
+def test_conditions_that_look_alike_are_told_apart() -> None:
+    ds = make(schema().add_scalar_float("f"))
+    vectors = clustered(2_000)
+    ds.append({**rows_of(vectors), "x": np.arange(2_000), "f": np.arange(2_000) * 1e-9})
+    ds.index.build("v", cells=8)
+    ends = list(range(12))
+    for middle in (700, 701, 702):
+        wanted = [*ends[:6], middle, *(1_990 + e for e in ends[:9])]
+        found = ds.search("v", vectors[middle], 1, vd.col("x").isin(wanted), exact=False)
+        assert found["_anchor"].to_pylist() == [middle * 3]
+    for row in (1_000, 1_001):
+        found = ds.search("v", vectors[5], 3_000, vd.col("f") > row * 1e-9, exact=False)
+        expected = int((np.arange(2_000) * 1e-9 > row * 1e-9).sum())
+        assert found.num_rows == expected
