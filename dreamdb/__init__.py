@@ -53,6 +53,7 @@ if _TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from dreamdb.read import Comparison, col
+    from dreamdb.training import Stream, mix, relation
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -86,12 +87,15 @@ __all__ = [
     "Space",
     "StateError",
     "StorageError",
+    "Stream",
     "Transaction",
     "UnsupportedFormatError",
     "__version__",
     "col",
     "compare_refs",
     "connect",
+    "mix",
+    "relation",
     "show_versions",
 ]
 
@@ -141,6 +145,11 @@ _HOMES = {
     "dreamdb.read": (
         "Comparison",
         "col",
+    ),
+    "dreamdb.training": (
+        "Stream",
+        "mix",
+        "relation",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

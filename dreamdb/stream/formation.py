@@ -7,9 +7,11 @@ rank; nothing is carried into the next one, so a window is found without its pre
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -104,7 +106,7 @@ def form_buckets(
             edges, high = again, share
         else:
             low = share
-    return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [order[a:b] for a, b in itertools.pairwise(edges)]
 
 
 def form_packs(order: Positions, sizes: Positions, capacity: int) -> list[Positions]:

@@ -54,15 +54,15 @@ class SequentialOrder:
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def rows(self, positions: Positions, number: int) -> Positions:  # noqa: ARG002
+    def rows(self, positions: Positions, number: int) -> Positions:
         """Return the rows at some positions."""
         return np.asarray(positions, np.int64)
 
-    def positions(self, rows: Positions, number: int) -> Positions:  # noqa: ARG002
+    def positions(self, rows: Positions, number: int) -> Positions:
         """Return where some rows stand."""
         return np.asarray(rows, np.int64)
 
-    def lanes(self, positions: Positions) -> Positions | None:  # noqa: ARG002
+    def lanes(self, positions: Positions) -> Positions | None:
         """Return None."""
         return None
 
@@ -93,7 +93,7 @@ class GlobalOrder:
         """Return where some rows stand."""
         return self._permutation(number).inverse(rows)
 
-    def lanes(self, positions: Positions) -> Positions | None:  # noqa: ARG002
+    def lanes(self, positions: Positions) -> Positions | None:
         """Return None."""
         return None
 
@@ -238,14 +238,20 @@ class BucketOrder:
         self._sizes = np.bincount(which, minlength=buckets)
         self._firsts = np.cumsum(self._sizes) - self._sizes
         self._which = which
+        self._passes: dict[int, tuple[Positions, Positions]] = {}
 
     def _layout(self, number: int) -> tuple[Positions, Positions]:
         """Return the buckets in order, and the position at which each one ends."""
-        order = np.arange(len(self._sizes))
-        if self._bucket_seed is not None:
-            key = derive_key("bucket order", self._bucket_seed, number)
-            order = RowPermutation(len(order), key)(order)
-        return order, np.cumsum(self._sizes[order])
+        found = self._passes.get(number)
+        if found is None:
+            order = np.arange(len(self._sizes))
+            if self._bucket_seed is not None:
+                key = derive_key("bucket order", self._bucket_seed, number)
+                order = RowPermutation(len(order), key)(order)
+            while len(self._passes) >= _KEPT:
+                self._passes.pop(next(iter(self._passes)), None)
+            found = self._passes[number] = order, np.cumsum(self._sizes[order])
+        return found
 
     def _inside(
         self, bucket: Positions, inside: Positions, number: int, *, backwards: bool
@@ -283,7 +289,7 @@ class BucketOrder:
         inside = self._inside(bucket, inside, number, backwards=True)
         return ends[rank[bucket]] - self._sizes[bucket] + inside
 
-    def lanes(self, positions: Positions) -> Positions | None:  # noqa: ARG002
+    def lanes(self, positions: Positions) -> Positions | None:
         """Return None."""
         return None
 

@@ -91,7 +91,7 @@ def test_neighbours_stay_together_or_lie_apart() -> None:
     assert all(np.ptp(grouped[i : i + 8]) == 7 for i in range(0, 64, 8))
     apart = arrange(64, 5, across=True)
     means = [apart[i : i + 8].mean() for i in range(57)]
-    assert np.ptp(means) < 8
+    assert np.ptp(means) < 16  # neighbours: 57
 
 
 def test_spread_rows_hold_all_streams_everywhere() -> None:
