@@ -45,6 +45,8 @@ SLOW_FILES = frozenset(
         "torch/test_processes.py",
         "torch/test_resume.py",
         "torch/test_stream.py",
+        "torch/test_training_loader.py",
+        "training/test_partition.py",
     }
 )
 

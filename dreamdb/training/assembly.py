@@ -106,6 +106,11 @@ class Assembler:
         return [dataset.backend for _, source in self._sources for dataset in source._datasets]
 
     @property
+    def stored_columns(self) -> list[str]:
+        """The stored columns that batches need."""
+        return list(self._names)
+
+    @property
     def row_nbytes(self) -> int:
         """About how many bytes a sample takes, as stored."""
         total = 0

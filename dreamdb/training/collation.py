@@ -203,7 +203,11 @@ class Collation:
 
     def describe(self) -> str:
         """Return the collation as text."""
-        told = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in fields(self))  # type: ignore[arg-type]
+        told = ", ".join(
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)  # type: ignore[arg-type]
+            if getattr(self, f.name) != f.default
+        )
         return f"{type(self).__name__}({told})"
 
 

@@ -5,7 +5,8 @@ Source: design/0019 section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,26 @@ from dreamdb.training.windows import bucket_former, pack_former
 if TYPE_CHECKING:
     from dreamdb.training.batches import BatchStream
 
-__all__ = ["Forming"]
+__all__ = ["Cost", "Forming"]
 
 Sizes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one batch costs.
+
+    Parameters
+    ----------
+    real, padded : int
+        Size of its samples, without and with padding.
+    fill : float
+        The share of its tightest budget that it uses.
+    """
+
+    real: int
+    padded: int
+    fill: float
 
 
 class Forming:
@@ -128,6 +146,32 @@ class Forming:
         columns = self._measurer.computed(members, key.columns, maps=self._stream.sampled.maps)
         found = key.sizes(columns)
         return np.broadcast_to(found, (len(members),)).astype(np.int64)
+
+    def costs(self, members: Members, batches: Sequence[Sequence[Sizes]]) -> Iterator[Cost]:
+        """Yield what the batches of a window cost.
+
+        Parameters
+        ----------
+        members : Members
+            The window's samples.
+        batches : sequence of sequences of ndarray
+            Their packed rows.
+        """
+        sizes = [self._sizes(key, members) for key in self.keys]
+        formation = self._stream.formation
+        if isinstance(formation, Packing):
+            for rows in batches:
+                real = sum(int(sizes[0][row].sum()) for row in rows)
+                yield Cost(real, len(rows) * formation.max_tokens, 1.0)
+            return
+        budgets = self._budgets(sizes)
+        for (row,) in batches:
+            if not budgets:
+                yield Cost(len(row), len(row), 1.0)
+                continue
+            padded = [len(row) * int(budget.padded[row].max()) for budget in budgets]
+            fill = max(cost / b.limit for cost, b in zip(padded, budgets, strict=True))
+            yield Cost(int(budgets[0].sizes[row].sum()), padded[0], fill)
 
     def _frames(self) -> int | None:
         lengths = [
