@@ -42,6 +42,7 @@ SLOW_FILES = frozenset(
         "model/test_history_independence.py",
         "property/test_machine.py",
         "torch/test_map_style.py",
+        "torch/test_permutation.py",
         "torch/test_processes.py",
         "torch/test_resume.py",
         "torch/test_stream.py",

@@ -13,9 +13,9 @@
 ...     .collate(batch_size=2, fields={"x": Stack("embedding"), "id": List("_anchor")})
 ... )
 >>> [batch["id"] for batch in train.read_epoch(0)]
-[[6, 4], [3, 0], [1]]
+[[1, 4], [0, 3], [6]]
 >>> train.where(3, epoch=0)
-[Occurrence(epoch=0, step=1, rank=0, index=0)]
+[Occurrence(epoch=0, step=1, rank=0, index=1)]
 """
 
 from dreamdb.training.batches import BatchStream, Occurrence
