@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,10 +20,10 @@ import torch.utils.data
 from dreamdb.errors import InvalidInputError, StateError
 from dreamdb.stream import read_ahead
 from dreamdb.torch.batch_keys import BatchKeys, BatchMaker
-from dreamdb.training import StreamState, read_state
+from dreamdb.training import StreamState, read_state, write_receipt
 
 if TYPE_CHECKING:
-    from dreamdb.training import Batch, BatchStream
+    from dreamdb.training import Batch, BatchStream, Receipt
 
 __all__ = ["TrainingLoader"]
 
@@ -306,6 +306,35 @@ class TrainingLoader:
     def consumed(self) -> list[dict[str, Any]]:
         """The runs of steps that were taken: epoch, place, steps and world size of each."""
         return [dict(span) for span in self._consumed]
+
+    def receipt(
+        self,
+        name: str,
+        *,
+        message: str | None = None,
+        notes: Mapping[str, str] | None = None,
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ) -> Receipt:
+        """Keep what this run has seen as a snapshot, from which it can be replayed.
+
+        Parameters
+        ----------
+        name : str
+            The snapshot; call it on one rank only, since all ranks' are the same.
+        message : str, optional
+            Why it is kept.
+        notes : mapping of str to str, optional
+            Further notes, such as a model's hash.
+        earlier : sequence of dict, optional
+            What :attr:`consumed` said in the processes that this one continued.
+
+        Raises
+        ------
+        AlreadyExistsError
+            When a ref has that name.
+        """
+        consumed = [*earlier, *self.consumed]
+        return write_receipt(name, self.stream, consumed, message=message, notes=notes)
 
     @property
     def dataset(self) -> BatchMaker:

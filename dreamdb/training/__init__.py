@@ -41,6 +41,7 @@ from dreamdb.training.formation import (
 from dreamdb.training.mapping import Map, Mapped, Tokenize
 from dreamdb.training.mixture import Mixture, Stream, mix
 from dreamdb.training.plans import Batch
+from dreamdb.training.receipt import Receipt, Replayed, read_receipt, write_receipt
 from dreamdb.training.relation import Relation, relation
 from dreamdb.training.sampling import (
     DataParallel,
@@ -86,7 +87,9 @@ __all__ = [
     "PositionIds",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
+    "Receipt",
     "Relation",
+    "Replayed",
     "Resize",
     "RuntimeParam",
     "SampleStream",
@@ -103,6 +106,8 @@ __all__ = [
     "Transform",
     "WindowedBucket",
     "mix",
+    "read_receipt",
     "read_state",
     "relation",
+    "write_receipt",
 ]

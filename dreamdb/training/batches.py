@@ -202,6 +202,9 @@ class BatchStream:
         """Everything that the order depends on, in words."""
         sampled, mixture = self.sampled, self.sampled.source
         counts = [f"{n}: {c}" for n, c in zip(self.members.names, self.members.counts, strict=True)]
+        if len(counts) == 1:
+            # By what name the only dataset was opened makes no difference.
+            counts = [str(self.members.total)]
         sizes = [f"{p.count} rows" for p in self.members.populations]
         order = repr(sampled.order)
         return StreamPlan(
