@@ -36,6 +36,7 @@ SLOW_FILES = frozenset(
         "concurrency/test_writers.py",
         "e2e/test_examples.py",
         "e2e/test_original_clients.py",
+        "e2e/test_training_examples.py",
         "e2e/test_tutorial.py",
         "format/test_corruption.py",
         "format/test_independent_reader.py",

@@ -143,6 +143,11 @@ class BlockOrder:
         self._short, self._longer = divmod(self.count, self._lanes)
         self._passes: dict[int, _Granules] = {}
 
+    @property
+    def sizes(self) -> Positions:
+        """Rows of each granule, in stored order."""
+        return self._sizes
+
     def _pass(self, number: int) -> _Granules:
         found = self._passes.get(number)
         if found is None:

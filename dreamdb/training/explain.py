@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from dreamdb.stream import BlockOrder
 from dreamdb.training.columns import Column, Stored, read_values
 from dreamdb.training.formation import Packing
 from dreamdb.training.relation import Relation
@@ -167,11 +168,9 @@ def _order(stream: BatchStream, world_size: int) -> Section:
     if not isinstance(order, ShardAwareShuffle):
         return section
     row_nbytes = stream.assembler.row_nbytes
-    for name, population, built in zip(
-        members.names, members.populations, members.orders, strict=True
-    ):
-        sizes = population.granules()
-        sizes = sizes[sizes > 0]
+    for name, built in zip(members.names, members.orders, strict=True):
+        assert isinstance(built, BlockOrder)
+        sizes = built.sizes[built.sizes > 0]
         lanes = order.lanes or 1
         block = min(order.shuffle_block_size, built.count)
         # Granules whose rows are mixed at any time.
@@ -205,7 +204,8 @@ def _skew(stream: BatchStream) -> str:
     population = stream.members.populations[0]
     if name is None or not population.count:
         return ""
-    sizes = population.granules()
+    order = stream.members.orders[0]
+    sizes = order.sizes if isinstance(order, BlockOrder) else population.granules()
     sizes = sizes[sizes > 0]
     count = min(population.count, _SAMPLE)
     index = np.arange(count, dtype=np.int64)
