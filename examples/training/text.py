@@ -40,10 +40,37 @@ from dreamdb.training import (
 )
 
 VOCABULARY = 1_000
-MODULES = ("argparse", "ast", "collections", "csv", "datetime", "decimal", "difflib", "email.message",
-           "fractions", "functools", "heapq", "http.client", "inspect", "json", "logging", "pathlib",
-           "random", "shutil", "statistics", "string", "subprocess", "tarfile", "textwrap",
-           "threading", "typing", "unittest", "urllib.parse", "uuid", "zipfile")  # fmt: skip
+MODULES = [
+    "argparse",
+    "ast",
+    "collections",
+    "csv",
+    "datetime",
+    "decimal",
+    "difflib",
+    "email.message",
+    "fractions",
+    "functools",
+    "heapq",
+    "http.client",
+    "inspect",
+    "json",
+    "logging",
+    "pathlib",
+    "random",
+    "shutil",
+    "statistics",
+    "string",
+    "subprocess",
+    "tarfile",
+    "textwrap",
+    "threading",
+    "typing",
+    "unittest",
+    "urllib.parse",
+    "uuid",
+    "zipfile",
+]
 
 
 def documents() -> Iterator[tuple[str, str, str]]:
