@@ -151,9 +151,9 @@ class BlockOrder:
     def _pass(self, number: int) -> _Granules:
         found = self._passes.get(number)
         if found is None:
-            while len(self._passes) >= _KEPT:
-                self._passes.pop(next(iter(self._passes)), None)
-            found = self._passes[number] = _Granules(self._sizes, self._seed, number)
+            found = _Granules(self._sizes, self._seed, number)
+            # Replaced, never changed: another thread may be reading it.
+            self._passes = dict([*list(self._passes.items())[1 - _KEPT :], (number, found)])
         return found
 
     def _permute(
@@ -253,9 +253,8 @@ class BucketOrder:
             if self._bucket_seed is not None:
                 key = derive_key("bucket order", self._bucket_seed, number)
                 order = RowPermutation(len(order), key)(order)
-            while len(self._passes) >= _KEPT:
-                self._passes.pop(next(iter(self._passes)), None)
-            found = self._passes[number] = order, np.cumsum(self._sizes[order])
+            found = order, np.cumsum(self._sizes[order])
+            self._passes = dict([*list(self._passes.items())[1 - _KEPT :], (number, found)])
         return found
 
     def _inside(

@@ -103,6 +103,21 @@ class BatchStream:
         self.fields = dict(fields)
         self.on_error = on_error
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was worked out is worked out again: opened contents do not pickle.
+        return {
+            name: self.__dict__[name]
+            for name in (
+                "sampled",
+                "batch_size",
+                "formation",
+                "composition",
+                "drop_last",
+                "fields",
+                "on_error",
+            )
+        }
+
     @classmethod
     def of(
         cls,

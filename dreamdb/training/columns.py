@@ -21,7 +21,16 @@ from dreamdb.read import output_array
 from dreamdb.tracks import NUMPY_KINDS, View, gather, gather_numpy, increasing
 from dreamdb.types import FieldType
 
-__all__ = ["Column", "Derived", "Stored", "Values", "derived_column", "read_arrow", "read_values"]
+__all__ = [
+    "Column",
+    "Derived",
+    "Stored",
+    "Values",
+    "derived_column",
+    "named_columns",
+    "read_arrow",
+    "read_values",
+]
 
 Positions = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -126,14 +135,12 @@ def derived_column(name: str, expression: pc.Expression, columns: Mapping[str, C
     InvalidInputError
         When it names something else, or its type has no counterpart.
     """
-    text = str(expression)
-    inputs = {n: c for n, c in columns.items() if n in text}
-    empty = pa.table({n: pa.nulls(0, c.arrow) for n, c in inputs.items()} or {"\0": pa.nulls(0)})
+    inputs = named_columns(expression, columns)
     try:
-        dtype = _compute(expression, empty).type
+        dtype = _compute(expression, _empty(inputs)).type
     except pa.ArrowException as error:
         raise ExpressionError(
-            f"the column {name!r} cannot be computed as {text}: {str(error).splitlines()[0]}",
+            f"the column {name!r} cannot be computed as {expression}: {str(error).splitlines()[0]}",
             hint=f"columns: {', '.join(columns)}",
         ) from None
     for is_kind, kind in _KIND_OF:
@@ -142,6 +149,33 @@ def derived_column(name: str, expression: pc.Expression, columns: Mapping[str, C
     raise InvalidInputError(
         f"the column {name!r} would be {dtype}", hint="compute numbers, booleans, texts or times"
     )
+
+
+def named_columns(expression: pc.Expression, columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return the columns that an expression names.
+
+    Parameters
+    ----------
+    expression : pyarrow.compute.Expression
+        Over some of ``columns``.
+    columns : mapping of str to Column
+        What it may name.
+    """
+    text = str(expression)
+    named = {n: c for n, c in columns.items() if n in text}
+    # "a" stands in the text "label" too: a column is named when nothing works without it.
+    for name in list(named):
+        others = {n: c for n, c in named.items() if n != name}
+        try:
+            _compute(expression, _empty(others))
+        except pa.ArrowException:
+            continue
+        named = others
+    return named
+
+
+def _empty(columns: Mapping[str, Column]) -> pa.Table:
+    return pa.table({n: pa.nulls(0, c.arrow) for n, c in columns.items()} or {"\0": pa.nulls(0)})
 
 
 def _compute(expression: pc.Expression, table: pa.Table) -> pa.Array:

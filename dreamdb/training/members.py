@@ -114,10 +114,9 @@ class EpochMembers:
     def _deal(self, epoch: int) -> Interleaving:
         found = self._deals.get(epoch)
         if found is None:
-            while len(self._deals) >= _KEPT:
-                self._deals.pop(next(iter(self._deals)), None)
             found = Interleaving(self.counts, seed=self._seed, epoch=epoch)
-            self._deals[epoch] = found
+            # Replaced, never changed: another thread may be reading it.
+            self._deals = dict([*list(self._deals.items())[1 - _KEPT :], (epoch, found)])
         return found
 
     def window(self, epoch: int, start: int, stop: int) -> Members:

@@ -17,7 +17,7 @@ from dreamdb.dataset import Dataset
 from dreamdb.errors import InvalidInputError, nearest_hint
 from dreamdb.model import ANCHOR, Field, FieldList
 from dreamdb.read import Predicate, parse_where
-from dreamdb.training.columns import Column, Derived, Stored, derived_column
+from dreamdb.training.columns import Column, Derived, Stored, derived_column, named_columns
 from dreamdb.training.population import Filter, Join, Population, populate
 from dreamdb.types import FieldType
 
@@ -60,6 +60,10 @@ def relation(dataset: Dataset | Relation) -> Relation:
     schema = handle._view.content.schema
     columns: dict[str, Column] = {name: Stored(0, name, schema[name].type) for name in schema}
     return Relation((handle,), columns)
+
+
+def _fields(columns: Mapping[str, Column]) -> FieldList:
+    return FieldList(tuple(Field(name, column.type) for name, column in columns.items()))
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,6 @@ class Relation:
             )
         return self._columns[name]
 
-    def _fields(self) -> FieldList:
-        return FieldList(tuple(Field(n, c.type) for n, c in self._columns.items()))
-
     def _with(self, step: _Step, **changes: Any) -> Self:
         datasets = changes.get("datasets", self._datasets)
         columns = changes.get("columns", self._columns)
@@ -155,11 +156,12 @@ class Relation:
         """
         if where is None:
             raise InvalidInputError("filter needs a condition", hint="vd.col('label') > 3")
-        predicate = parse_where(where, self._fields())
+        predicate = parse_where(where, _fields(self._columns))
         assert isinstance(predicate, Predicate)
-        return self._with(
-            _Step(Filter(predicate, dict(self._columns)), f"filter {predicate.expression}")
-        )
+        named = named_columns(predicate.expression, self._columns)
+        predicate = parse_where(predicate.expression, _fields(named))
+        assert isinstance(predicate, Predicate)
+        return self._with(_Step(Filter(predicate, named), f"filter {predicate.expression}"))
 
     def project(self, *names: str, **expressions: Any) -> Self:
         """Keep some columns, and compute others.

@@ -99,12 +99,12 @@ class WindowPlan:
             low = number * self._size
             members = self.members.window(epoch, low, low + self._size)
             found = Window(members, self._form(epoch, number, members), self._packed)
-            while len(self._windows) >= _KEPT:
-                self._windows.pop(next(iter(self._windows)), None)
-            self._windows[epoch, number] = found
-            while len(self._counts) > _KEPT and epoch not in self._counts:
-                self._counts.pop(next(iter(self._counts)), None)
-            self._counts.setdefault(epoch, {})[number] = len(found.batches)
+            # Replaced, never changed: another thread may be reading them.
+            kept = list(self._windows.items())[1 - _KEPT :]
+            self._windows = dict([*kept, ((epoch, number), found)])
+            counts = {**self._counts.get(epoch, {}), number: len(found.batches)}
+            others = [item for item in self._counts.items() if item[0] != epoch][1 - _KEPT :]
+            self._counts = dict([*others, (epoch, counts)])
         return found
 
     def _size_of(self, epoch: int, number: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,3 +215,26 @@ def test_any_world_goes_on_between_the_last_steps(name: str) -> None:
                 ]
                 assert sorted(found) == rest
                 assert steps.count(0, place, then) == len(list(steps.batches(0, place, 0, then)))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_pickles(name: str, tmp_path: Path) -> None:
+    stream = (
+        vd.relation(numbers(60, where=tmp_path / "space"))
+        .sample(identity="sample_id", order=ORDERS.get(name, GlobalShuffle(5)))
+        .map(TOKENS)
+        .collate(
+            **(
+                {"formation": BUCKETS}
+                if "bucketed" in name
+                else {"formation": Packing(64), "batch_size": 3}
+                if name == "packed"
+                else {"batch_size": 7}
+            ),
+            fields={"id": List("sample_id"), "x": Pad("tokens")},
+        )
+    )
+    whole = [_flat(batch) for batch in stream.read_epoch(3)]
+    again = pickle.loads(pickle.dumps(stream))  # noqa: S301
+    assert [_flat(batch) for batch in again.read_epoch(3)] == whole
+    assert again.plan == stream.plan

@@ -172,3 +172,13 @@ def test_granules_follow_deletions_filters_and_columns() -> None:
     edges = np.concatenate([[0], np.cumsum(sizes)])
     for low, high in itertools.pairwise(edges):
         assert len(set(shards[low:high])) == 1
+
+
+def test_conditions_read_what_they_name_and_nothing_else() -> None:
+    # "a" stands in the text of "label", and belongs to the joined dataset.
+    labels = vd.relation(_right([0, 1, 2])).project("a", "name")
+    joined = vd.relation(numbers(30)).join(labels, on=("label", "a")).filter(vd.col("label") < 2)
+    assert [rows for _, rows in joined.steps()] == [30, 10, 10]
+    assert joined.steps()[1][0] == "filter (label < 2)"
+    sizes = joined.project(lab=vd.col("label") * 2)
+    assert list(sizes.column("lab").inputs) == ["label"]  # type: ignore[union-attr]
