@@ -22,9 +22,9 @@ import torch
 
 from dreamdb.training import BatchStream, read_receipt
 
-STEPS = 16
-KILL_AT = 11
-CHECKPOINT_EVERY = 4
+STEPS = 12
+KILL_AT = 8
+CHECKPOINT_EVERY = 3
 
 
 @dataclass(frozen=True)

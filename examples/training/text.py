@@ -152,7 +152,7 @@ def stream(backend: str) -> BatchStream:
             Stream("wikipedia", table("text.wikipedia_documents"), proportion=0.10),
             Stream("code", table("text.code_documents"), proportion=0.20),
         ],
-        epoch_size=800,
+        epoch_size=300,
     )
     return (
         docs.filter((col("lang") == "en") & (col("quality_score") >= 0.80))
@@ -182,9 +182,9 @@ def stream(backend: str) -> BatchStream:
         .collate(
             batch_size=None,
             formation=WindowedBucket(
-                window_size=256,
+                window_size=128,
                 keys=[BucketKey("len(tokens)")],
-                budget=BatchBudget(max_tokens=4_096),
+                budget=BatchBudget(max_tokens=2_048),
             ),
             composition=StratifiedByStream("stream_id"),
             last=DropPartial,
@@ -200,21 +200,23 @@ def stream(backend: str) -> BatchStream:
 
 
 class Language(torch.nn.Module):
-    """Guesses the next token from those before it."""
+    """Guesses the next token from the few before it."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 24, reach: int = 4) -> None:
         super().__init__()
+        self.reach = reach
         self.embedding = torch.nn.Embedding(VOCABULARY, width, padding_idx=0)
-        self.memory = torch.nn.GRU(width, width, batch_first=True)
+        self.memory = torch.nn.Conv1d(width, width, reach)
         self.head = torch.nn.Linear(width, VOCABULARY)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.head(self.memory(self.embedding(tokens))[0])
+        before = torch.nn.functional.pad(self.embedding(tokens).mT, (self.reach - 1, 0))
+        return self.head(torch.relu(self.memory(before)).mT)
 
 
 def loss(network: torch.nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     tokens, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
-    assert tokens.numel() <= 4_096
+    assert tokens.numel() <= 2_048
     assert tokens.shape[1] % 128 == 0
     assert tokens.shape == mask.shape == labels.shape
     assert int(mask.sum()) == int((labels != -100).sum()) + len(tokens)
