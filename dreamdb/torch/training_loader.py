@@ -21,6 +21,7 @@ from dreamdb.errors import InvalidInputError, StateError
 from dreamdb.stream import read_ahead
 from dreamdb.torch.batch_keys import BatchKeys, BatchMaker
 from dreamdb.training import StreamState, read_state, write_receipt
+from dreamdb.training.window_plan import WindowPlan
 
 if TYPE_CHECKING:
     from dreamdb.training import Batch, BatchStream, Receipt
@@ -78,6 +79,10 @@ class TrainingLoader:
         self._devices = _devices(stream, device)
         cuda = any(found.type == "cuda" for found in self._devices.values())
         self._pin = cuda if pin_memory == "auto" else bool(pin_memory)
+        if self._pin and not torch.cuda.is_available():
+            raise InvalidInputError(
+                "pin_memory=True, and there is no CUDA device here", hint="pin_memory='auto'"
+            )
         self._start_method = start_method
         self._steps = stream.steps
         self._state = self._begin = StreamState(epoch, self._steps.start)
@@ -253,6 +258,9 @@ class TrainingLoader:
                 multiprocessing_context=self._context(),
                 persistent_workers=True,
             )
+        if isinstance(self._steps, WindowPlan):
+            # Forming a window takes a while; a thread does it while the model trains.
+            planned = read_ahead(planned, 2 * self.num_workers * max(1, self.prefetch))
         places: deque[Any] = deque()
 
         def keys() -> Iterator[Batch]:

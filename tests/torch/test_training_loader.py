@@ -340,6 +340,8 @@ def test_parameters_are_checked() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InvalidInputError, match="there is no CUDA device here"):
             stream.to_torch(device="cuda")
+        with pytest.raises(InvalidInputError, match="pin_memory=True"):
+            stream.to_torch(pin_memory=True)
     with pytest.raises(InvalidInputError, match="start_method"):
         next(iter(stream.to_torch(num_workers=1, start_method="thread")))
 
