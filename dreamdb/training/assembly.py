@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -253,7 +254,7 @@ class Assembler:
             columns,
             len(members),
             batch.packs,
-            _Draws(self._seed, self._ids(columns, members), members.passes),
+            _Draws(self._seed, lambda: self._ids(columns, members), members.passes),
             self._widths,
             self._multiples,
         )
@@ -347,11 +348,15 @@ class _Draws:
     """Random numbers of the samples of a batch, by purpose."""
 
     seed: int
-    ids: npt.NDArray[np.uint64]
+    find_ids: Callable[[], npt.NDArray[np.uint64]]
     passes: npt.NDArray[np.int64]
 
+    @cached_property
+    def ids(self) -> npt.NDArray[np.uint64]:
+        return self.find_ids()
+
     def __call__(self, purpose: str, draws: int) -> npt.NDArray[np.float64]:
-        out = np.empty((len(self.ids), draws))
+        out = np.empty((len(self.passes), draws))
         for number in np.unique(self.passes).tolist():
             chosen = np.flatnonzero(self.passes == number)
             key = derive_key(f"transform {purpose}", self.seed, number)
