@@ -225,6 +225,9 @@ class TrainingLoader:
                 if span["steps"] == 1:
                     self._consumed.append(span)
                 self._state = state
+                if state.epoch != begin.epoch:
+                    # A trainer that counts steps does not ask for the end.
+                    self._begin = state
                 yield {name: self._placed(name, value) for name, value in fields.items()}
         finally:
             close = getattr(made, "close", None)

@@ -202,6 +202,19 @@ def test_an_epoch_left_early_begins_again() -> None:
         assert loader.epoch == 1
 
 
+def test_a_trainer_that_counts_steps_gets_the_next_epoch() -> None:
+    stream = _counted()
+    wanted = stream.to_torch()
+    for workers in (0, 2):
+        loader = stream.to_torch(num_workers=workers, start_method="fork")
+        for epoch in range(3):
+            batches = iter(loader)
+            seen = [_ids([next(batches)])[0] for _ in range(len(wanted))]
+            wanted.set_epoch(epoch)
+            assert seen == _ids(wanted)
+        assert loader.epoch == 3
+
+
 def test_set_epoch_reaches_persistent_workers() -> None:
     stream = _counted()
     plain = stream.to_torch()
