@@ -7,7 +7,9 @@ them.
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import inspect
 import json
 import re
@@ -80,19 +82,18 @@ def documents() -> Iterator[tuple[str, str, str]]:
             if len(part.split()) > 20:
                 yield "fineweb", f"python:topics/{topic}#{i}", part.strip()
     for name in MODULES:
-        module = __import__(name, fromlist=["_"])
-        for member_name, member in sorted(vars(module).items()):
-            if not callable(member) or getattr(member, "__module__", "") != name:
+        source = inspect.getsource(importlib.import_module(name))
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, (ast.FunctionDef, ast.ClassDef)):
                 continue
-            where = f"python:{name}/{member_name}"
-            described = inspect.getdoc(member)
+            where = f"python:{name}/{node.name}:{node.lineno}"
+            described = ast.get_docstring(node)
             if described and len(described.split()) > 10:
                 yield "wikipedia", where, described
-            try:
-                code = inspect.getsource(member)
-            except (OSError, TypeError):
-                continue
-            yield "code", where, code[:6_000]
+            code = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            if len(code) > 200:
+                yield "code", where, code[:4_000]
 
 
 def prepare(backend: str) -> None:
