@@ -271,10 +271,11 @@ class Assembler:
         kept = np.arange(len(members))
         if failures and self._on_error == "skip":
             kept = np.delete(kept, sorted(failures))
-        if not len(kept):
+        if len(failures) == len(members) and failures:
             raise InvalidInputError(
                 f"every sample of a batch failed; the first: {told[0][0]!r}: {told[0][1]}",
-                hint="on_error='replace', or filter these samples out",
+                hint="filter these samples out",
+                sample=told[0][0],
             )
         fields = {
             name: collation.finish(prepared[name], samples, kept)

@@ -74,7 +74,11 @@ class Samples:
             Samples that are in the batch.
         """
         values = self.columns[source][0]
-        arrays = [np.asarray(values[i]) for i in kept.tolist()]
+        # A sample that is replaced has no elements.
+        arrays = [
+            np.empty(0, np.int64) if values[i] is None else np.asarray(values[i])
+            for i in kept.tolist()
+        ]
         lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
         if self.packs is None:
             rows, offsets = np.arange(len(arrays)), np.zeros(len(arrays), np.int64)

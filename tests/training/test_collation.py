@@ -18,14 +18,17 @@ from dreamdb.training import (
     Map,
     Normalize,
     Pad,
+    PadMask,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
     Sequential,
+    ShiftedLabels,
     Stack,
+    Tokenize,
     Transform,
 )
-from tests.training.data import FIELDS, numbers, record, space
+from tests.training.data import FIELDS, numbers, record, space, words
 
 
 def _jpeg(i: int, width: int = 40, height: int = 30, form: str = "JPEG") -> bytes:
@@ -204,6 +207,33 @@ def test_nulls_follow_the_same_policy() -> None:
     assert listed["w"][3] is None
 
 
+def test_missing_texts_are_replaced_by_padding() -> None:
+    ds = numbers(3)
+    ds.append_many([{"sample_id": "none", "_anchor": 90}])
+    stream = (
+        vd.relation(ds)
+        .sample()
+        .map(Tokenize("text", words) >> "tokens")
+        .collate(
+            batch_size=4,
+            fields={"x": Pad("tokens"), "mask": PadMask("tokens"), "y": ShiftedLabels("tokens")},
+            on_error="replace",
+        )
+    )
+    (batch,) = stream.read_epoch(0)
+    assert batch["_valid"].tolist() == [True, True, True, False]
+    assert not batch["x"][3].any()
+    assert not batch["mask"][3].any()
+    assert (batch["y"][3] == -100).all()
+    alone = vd.relation(ds).filter(vd.col("text").is_null()).sample()
+    with pytest.raises(InvalidInputError, match="every sample of a batch failed; the first: 90"):
+        list(
+            alone.collate(
+                batch_size=4, fields={"x": Stack("vector")}, on_error="replace"
+            ).read_epoch(0)
+        )
+
+
 def test_maps_compute_columns() -> None:
     stream = (
         vd.relation(numbers(6))
@@ -219,7 +249,7 @@ def test_maps_compute_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "words"),
+    ("act", "told"),
     [
         (lambda: Stack("x", decode="gif"), "decode='gif'"),
         (lambda: Stack("x", dtype="float17"), "numpy type"),
@@ -243,8 +273,8 @@ def test_maps_compute_columns() -> None:
         (lambda: list(_stream(numbers(3), fields={"x": Stack("text")}).read_epoch(0)), "stack"),
     ],
 )
-def test_bad_collations_are_refused(act: Any, words: str) -> None:
-    with pytest.raises(InvalidInputError, match=words):
+def test_bad_collations_are_refused(act: Any, told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
         act()
 
 
