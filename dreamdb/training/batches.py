@@ -33,6 +33,7 @@ from dreamdb.training.relation import STREAM_ID
 from dreamdb.training.sampling import RuntimeParam, SampleStream
 from dreamdb.training.state import StreamPlan
 from dreamdb.training.window_plan import Plan, WindowPlan
+from dreamdb.write import anchor_array, anchor_of_key
 
 if TYPE_CHECKING:
     from dreamdb.torch.training_loader import TrainingLoader
@@ -362,9 +363,11 @@ class BatchStream:
     def _rows_of(self, stream: int, sample_id: Any) -> list[int]:
         source = self.sampled.source.streams[stream].relation
         population = self.members.populations[stream]
-        if self.sampled.identity == ANCHOR:
-            anchor = np.array([sample_id], np.uint64)
-            rows = population.views[0].find(anchor)
+        dataset = source._datasets[0]
+        if self.sampled.identity in (ANCHOR, dataset.key):
+            keyed = self.sampled.identity != ANCHOR
+            anchor = anchor_of_key(sample_id) if keyed else anchor_array([sample_id])[0]
+            rows = population.views[0].find(np.array([anchor], np.uint64))
         else:
             chosen = source.filter(pc.field(self.sampled.identity) == pc.scalar(sample_id))
             other = chosen.population()

@@ -142,3 +142,21 @@ def test_a_field_missing_on_one_stream_is_named() -> None:
         mixture.sample().collate(batch_size=2, fields={"x": Stack("vector")})
     with pytest.raises(InvalidInputError, match="'bare' has no column 'text'"):
         mixture.project("text")
+
+
+@pytest.mark.parametrize("options", [{}, {"key": "sample_id"}])
+def test_samples_are_found_by_their_identity(options: Any) -> None:
+    source = vd.relation(numbers(60, **options)).filter("label < 5")
+    for identity in ("sample_id", "_anchor"):
+        stream = source.sample(identity=identity, order=GlobalShuffle(2)).collate(
+            batch_size=8, fields={"id": List(identity)}
+        )
+        for step, batch in enumerate(stream.read_epoch(1)):
+            for index, sample in enumerate(batch["id"]):
+                (found,) = stream.where(sample, epoch=1)
+                assert (found.step, found.index) == (step, index)
+        gone = "s00005" if identity == "sample_id" else 12345
+        with pytest.raises(InvalidInputError, match="no stream has a sample"):
+            stream.where(gone, epoch=1)
+    with pytest.raises(InvalidInputError):
+        stream.where("text", epoch=1)
