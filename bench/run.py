@@ -22,6 +22,7 @@ from bench import (
     places,
     scan,
     take,
+    training,
     upkeep,
     vectors,
 )
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "history": history.benchmarks,
     "vectors": vectors.benchmarks,
     "upkeep": upkeep.benchmarks,
+    "training": training.benchmarks,
 }
 SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000

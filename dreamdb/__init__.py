@@ -61,6 +61,7 @@ if _TYPE_CHECKING:
     )
     from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, Diff, col
+    from dreamdb.training import Stream, mix, relation
     from dreamdb.write import Conflict
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
@@ -99,6 +100,7 @@ __all__ = [
     "Space",
     "StateError",
     "StorageError",
+    "Stream",
     "Transaction",
     "UnsupportedFormatError",
     "__version__",
@@ -107,9 +109,11 @@ __all__ = [
     "connect",
     "diff",
     "merge_base",
+    "mix",
     "prove",
     "publish_codec",
     "publish_rabitq_compressor",
+    "relation",
     "show_versions",
     "train_and_publish_ivf_centroids",
     "verify_proof",
@@ -173,6 +177,11 @@ _HOMES = {
         "Comparison",
         "Diff",
         "col",
+    ),
+    "dreamdb.training": (
+        "Stream",
+        "mix",
+        "relation",
     ),
     "dreamdb.write": ("Conflict",),
 }

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("read", "write"),
     ("stream", "maintain", "proofs"),
     ("dataset",),
-    ("adapters", "torch"),
+    ("adapters", "torch", "training"),
     ("cli", "ui", "__main__"),
 )
 STRANGERS = (
@@ -52,6 +52,7 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.dataset": ARROW,
     "dreamdb.adapters": {*ARROW, "duckdb", "lance", "ray", "sqlglot"},
     "dreamdb.torch": {*ARROW, "torch"},
+    "dreamdb.training": ARROW,
     "dreamdb.cli": {*ARROW, "click"},
     "dreamdb.testing": {"hypothesis", "pytest"},
     "dreamdb.vectors": {"numpy"},
