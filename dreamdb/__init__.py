@@ -24,6 +24,7 @@ if _TYPE_CHECKING:
         Schema,
         Space,
         Transaction,
+        clone,
         compare_refs,
         connect,
     )
@@ -53,6 +54,7 @@ if _TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from dreamdb.read import Comparison, col
+    from dreamdb.transfer import RefMove, TransferReport
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -78,6 +80,7 @@ __all__ = [
     "ReadOnlyError",
     "RefConflictError",
     "RefInfo",
+    "RefMove",
     "RefNameError",
     "RefNotFoundError",
     "Scan",
@@ -87,8 +90,10 @@ __all__ = [
     "StateError",
     "StorageError",
     "Transaction",
+    "TransferReport",
     "UnsupportedFormatError",
     "__version__",
+    "clone",
     "col",
     "compare_refs",
     "connect",
@@ -110,6 +115,7 @@ _HOMES = {
         "Schema",
         "Space",
         "Transaction",
+        "clone",
         "compare_refs",
         "connect",
     ),
@@ -141,6 +147,10 @@ _HOMES = {
     "dreamdb.read": (
         "Comparison",
         "col",
+    ),
+    "dreamdb.transfer": (
+        "RefMove",
+        "TransferReport",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

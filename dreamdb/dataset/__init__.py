@@ -1,5 +1,6 @@
 """The public handles: Dataset, Space, Schema, and what they return."""
 
+from dreamdb.dataset.cloning import clone
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, manifest_at
@@ -23,6 +24,7 @@ __all__ = [
     "Schema",
     "Space",
     "Transaction",
+    "clone",
     "compare_refs",
     "connect",
     "describe_operation",

@@ -9,16 +9,18 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from dreamdb.errors import InvalidInputError, NotFoundError
-from dreamdb.model import check_space, new_space
-from dreamdb.store import Backend, ObjectCache, open_backend
+from dreamdb.model import SpaceDocument
+from dreamdb.store import Backend, ObjectCache, PromisorBackend, open_backend
 from dreamdb.tracks import Source
 
 __all__ = ["BackendLike", "OpenSpace", "open_space"]
 
 BackendLike = str | os.PathLike[str] | Backend
+
+_ORIGIN_OPTIONS: Final = "origin_options"
 
 _OPEN: weakref.WeakValueDictionary[tuple[Any, ...], OpenSpace] = weakref.WeakValueDictionary()
 _LOCK = threading.Lock()
@@ -35,13 +37,21 @@ class OpenSpace:
         What to open again in another process.
     storage_options : mapping
         As given by the user; never shown.
+    document : SpaceDocument
+        What ``space.json`` says.
     """
 
     def __init__(
-        self, backend: Backend, given: str | Backend, storage_options: Mapping[str, Any]
+        self,
+        backend: Backend,
+        given: str | Backend,
+        storage_options: Mapping[str, Any],
+        document: SpaceDocument,
     ) -> None:
-        self.backend = backend
-        self.cache = ObjectCache(backend.objects)
+        self.document = document
+        self.stored = backend
+        self.backend = _with_promises(backend, document, storage_options)
+        self.cache = ObjectCache(self.backend.objects, cuts=document.cuts)
         self.source = Source(self.cache)
         self.given = given
         self.storage_options = dict(storage_options)
@@ -56,6 +66,16 @@ class OpenSpace:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self.given, self.storage_options)
+
+
+def _with_promises(
+    backend: Backend, document: SpaceDocument, storage_options: Mapping[str, Any]
+) -> Backend:
+    """Return a backend that fetches what a partial space lacks; others as they are."""
+    origin, options = document.origin, storage_options.get(_ORIGIN_OPTIONS)
+    if origin is None:
+        return backend
+    return PromisorBackend(backend, lambda: open_backend(origin, storage_options=options), origin)
 
 
 def _reopen(given: str | Backend, storage_options: Mapping[str, Any]) -> OpenSpace:
@@ -75,7 +95,7 @@ def open_space(
     backend: BackendLike,
     *,
     storage_options: Mapping[str, Any] | None = None,
-    create: bool = False,
+    create: bool | SpaceDocument = False,
 ) -> OpenSpace:
     """Open the space at a URL.
 
@@ -84,9 +104,10 @@ def open_space(
     backend : str, PathLike or Backend
         See :func:`dreamdb.connect`.
     storage_options : mapping, optional
-        Credentials and settings of the file system.
-    create : bool
-        Make the space when there is none.
+        Credentials and settings of the file system; ``origin_options`` are those of the space
+        that a partial clone fetches from.
+    create : bool or SpaceDocument
+        Make the space when there is none, and what it will say about itself.
 
     Raises
     ------
@@ -101,7 +122,8 @@ def open_space(
     """
     options = dict(storage_options or {})
     if isinstance(backend, (str, os.PathLike)):
-        opened = open_backend(backend, storage_options=options)
+        own = {name: value for name, value in options.items() if name != _ORIGIN_OPTIONS}
+        opened = open_backend(backend, storage_options=own)
         given: str | Backend = opened.url
         key: tuple[Any, ...] = (opened.url, os.getpid(), repr(sorted(options.items())))
     elif not isinstance(backend, Backend):
@@ -117,17 +139,16 @@ def open_space(
         return known
     document = opened.read_space()
     if document is None:
-        if not create:
+        if create is False:
             raise NotFoundError(
                 f"there is no space at {opened.url}",
                 hint="check the URL, or make one: dreamdb init <url>, or Dataset.create(...)",
                 url=opened.url,
             )
-        opened.create_space(new_space())
+        opened.create_space((SpaceDocument() if create is True else create).encode())
         document = opened.read_space()
         if document is None:
             raise NotFoundError(f"the space at {opened.url} vanished while it was made")
-    check_space(document, opened.url)
-    space = OpenSpace(opened, given, options)
+    space = OpenSpace(opened, given, options, SpaceDocument.decode(document, opened.url))
     with _LOCK:
         return _OPEN.setdefault(key, space)

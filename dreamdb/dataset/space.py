@@ -12,15 +12,17 @@ from typing import Any
 
 from dreamdb import config
 from dreamdb.dataset.dataset import Dataset
+from dreamdb.dataset.remotes import RemoteLike, ends, open_remote_space
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
 from dreamdb.dataset.versions import reflog_records
 from dreamdb.errors import InvalidInputError, ReadOnlyError
-from dreamdb.history import load_manifest, resolve_address, resolve_ref
+from dreamdb.history import is_tracking, load_manifest, resolve_address, resolve_ref
 from dreamdb.maintain import GcReport, VerifyReport, collect_garbage, verify_space
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
 from dreamdb.store import LogEntry, RefValue
 from dreamdb.tracks import View
+from dreamdb.transfer import Progress, TransferReport, fetch_refs
 from dreamdb.write import check_text
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
@@ -115,8 +117,8 @@ class Space:
         return [n for n, _ in self._space.backend.refs.list() if n.startswith(prefix)]
 
     def datasets(self) -> list[str]:
-        """Return the names of the branches, sorted."""
-        return [ref.name for ref in self.refs() if ref.kind == "branch"]
+        """Return the names of the branches, sorted; those that follow other spaces left out."""
+        return [r.name for r in self.refs() if r.kind == "branch" and not is_tracking(r.name)]
 
     def open(self, ref_name: str, at: Any = None) -> Dataset:
         """Open a branch or a snapshot.
@@ -177,6 +179,56 @@ class Space:
             As in :func:`compare_refs`.
         """
         return _compare(self._space, refs, fields)
+
+    def fetch(
+        self,
+        remote: RemoteLike,
+        refs: Sequence[str] | str | None = None,
+        *,
+        name: str = "origin",
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> TransferReport:
+        """Copy refs of another space, and what they need that is not here yet.
+
+        A branch ``b`` becomes the remote-tracking ref ``remotes/<name>/b``, which opens read-only;
+        a snapshot keeps its name.  No branch of this space moves.
+
+        Parameters
+        ----------
+        remote : str, PathLike, Backend, Space or Dataset
+            The other space.
+        refs : sequence of str, optional
+            Which branches and snapshots; all by default.
+        name : str
+            What the other space is called here.
+        storage_options : mapping, optional
+            Credentials and settings of the other space.
+        progress : callable, optional
+            Called with objects and bytes that went over since the last call.
+
+        Returns
+        -------
+        TransferReport
+            Which refs moved, and what was copied.
+
+        Raises
+        ------
+        RefNotFoundError
+            When the other space has no such ref.
+        AlreadyExistsError
+            When another snapshot of that name is here; nothing was copied.
+        IntegrityError
+            When an object is damaged there; it was not copied, and no ref here needs it.
+
+        Notes
+        -----
+        Cost: there 1 listing of refs, 1 read per object that is missing here; here 1 look for each
+        object that the parents' contents lack.  What has arrived when it fails is not sent again.
+        """
+        origin, target = ends(open_remote_space(remote, storage_options), self._space)
+        wanted = [refs] if isinstance(refs, str) else refs
+        return fetch_refs(origin, target, name, names=wanted, progress=progress)
 
     def gc(self, *, dry_run: bool = True) -> GcReport:
         """Report which objects no ref or reflog reaches.

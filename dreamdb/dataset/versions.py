@@ -13,9 +13,15 @@ from dreamdb import config
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
-from dreamdb.history import ancestors, first_parents, load_manifest, resolve_address
+from dreamdb.history import (
+    ancestors,
+    check_new_name,
+    first_parents,
+    load_manifest,
+    resolve_address,
+)
 from dreamdb.model import Tag
-from dreamdb.objects import Kind, check_ref_name, to_text
+from dreamdb.objects import Kind, to_text
 from dreamdb.store import LogEntry
 from dreamdb.tracks import View
 from dreamdb.write import Stage, check_notes, check_text, create_ref
@@ -59,7 +65,7 @@ class Versions(Handle):
         -----
         Cost: 1 ref read, 1 small object, 1 ref creation, at any size.
         """
-        check_ref_name(label)
+        check_new_name(label)
         notes = check_notes({} if metadata is None else metadata, "metadata")
         said = check_text("" if message is None else message, "the message")
         space = self._space
@@ -111,7 +117,7 @@ class Versions(Handle):
         -----
         Cost: 1 ref creation, at any size: no object is copied or written.
         """
-        check_ref_name(name)
+        check_new_name(name)
         space = self._space
         manifest = self._manifest
         if at is not None:

@@ -8,19 +8,34 @@ from dreamdb.history.dag import (
     load_manifest,
     merge_base,
     skip_address,
+    skip_line,
+    stored_manifest,
 )
-from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
+from dreamdb.history.refs import (
+    ResolvedRef,
+    check_new_name,
+    find_ref,
+    is_tracking,
+    resolve_address,
+    resolve_ref,
+    tracking_name,
+)
 
 __all__ = [
     "ResolvedRef",
     "ancestor_at_time",
     "ancestors",
+    "check_new_name",
     "find_ref",
     "first_parents",
     "is_ancestor",
+    "is_tracking",
     "load_manifest",
     "merge_base",
     "resolve_address",
     "resolve_ref",
     "skip_address",
+    "skip_line",
+    "stored_manifest",
+    "tracking_name",
 ]

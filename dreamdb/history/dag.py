@@ -6,7 +6,8 @@ Source: design/0002 section 9.2.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from dreamdb.errors import NotFoundError
 from dreamdb.model import Manifest, skip_generation
@@ -22,11 +23,17 @@ __all__ = [
     "load_manifest",
     "merge_base",
     "skip_address",
+    "skip_line",
+    "stored_manifest",
 ]
+
+_Load = Callable[[ObjectCache, Address], Manifest]
 
 
 def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
-    """Return the manifest at an address.
+    """Return the manifest at an address as walks see it: where history is cut, without parents.
+
+    In a space with cuts no manifest shows its skip address, since it may lead behind a cut.
 
     Raises
     ------
@@ -37,6 +44,15 @@ def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     -----
     Cost: 1 object read, cached.
     """
+    manifest = stored_manifest(cache, address)
+    if cache.cuts:
+        kept = () if address in cache.cuts else manifest.parents
+        manifest = replace(manifest, parents=kept, skip=None)
+    return manifest
+
+
+def stored_manifest(cache: ObjectCache, address: Address) -> Manifest:
+    """Return the manifest at an address as it is stored, whatever is cut here."""
     return Manifest.decode(cache.open(address, Kind.MANIFEST).view())
 
 
@@ -91,10 +107,12 @@ def first_parents(cache: ObjectCache, tip: Address) -> Iterator[tuple[Address, M
         address = manifest.parents[0] if manifest.parents else None
 
 
-def _first_parent_at(cache: ObjectCache, address: Address, generation: int) -> Address:
+def _first_parent_at(
+    cache: ObjectCache, address: Address, generation: int, load: _Load = load_manifest
+) -> Address:
     """Return the nearest first-parent ancestor of generation at most ``generation``."""
     while True:
-        manifest = load_manifest(cache, address)
+        manifest = load(cache, address)
         if manifest.generation <= generation or not manifest.parents:
             return address
         parent = manifest.parents[0]
@@ -111,9 +129,28 @@ def skip_address(cache: ObjectCache, parent: Address, generation: int) -> Addres
     Cost: about one cached manifest read on average, a logarithmic number at worst.
     """
     target = skip_generation(generation)
-    if target >= load_manifest(cache, parent).generation:
+    if target >= stored_manifest(cache, parent).generation:
         return None
-    return _first_parent_at(cache, parent, target)
+    # Also behind a cut: the manifests that this needs are kept there (skip_line).
+    return _first_parent_at(cache, parent, target, stored_manifest)
+
+
+def skip_line(cache: ObjectCache, address: Address) -> Iterator[tuple[Address, Manifest]]:
+    """Yield the manifests that skip addresses of a manifest's descendants may name or pass.
+
+    From a manifest to its skip address, or where there is none to its first parent, and so on to
+    a root.  Where history is cut they are kept, without their contents, so that new manifests
+    are the same as in a whole space.
+
+    Notes
+    -----
+    Cost: at most the square of the logarithm of the generation in manifest reads.
+    """
+    manifest = stored_manifest(cache, address)
+    while manifest.parents:
+        address = manifest.skip if manifest.skip is not None else manifest.parents[0]
+        manifest = stored_manifest(cache, address)
+        yield address, manifest
 
 
 def is_ancestor(cache: ObjectCache, old: Address, new: Address) -> bool:

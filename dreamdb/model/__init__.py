@@ -22,6 +22,7 @@ from dreamdb.model.schema import (
     field_type,
     row_nbytes,
 )
+from dreamdb.model.space import SpaceDocument
 from dreamdb.model.tree import build_tree, edit_tree, leaf_entries, walk_nodes
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "FieldList",
     "Manifest",
     "Node",
+    "SpaceDocument",
     "Tag",
     "build_tree",
     "check_algorithm",

@@ -10,6 +10,7 @@ from dreamdb.store.ports import (
     RefValue,
     Upload,
 )
+from dreamdb.store.promised import PromisorBackend
 
 __all__ = [
     "Backend",
@@ -17,6 +18,7 @@ __all__ = [
     "LogEntry",
     "ObjectCache",
     "ObjectStore",
+    "PromisorBackend",
     "RefStore",
     "RefValue",
     "Upload",

@@ -88,6 +88,8 @@ class ObjectCache:
     max_nbytes : int
         Bytes of payloads kept in memory: decompressed, downloaded or just written.  Mapped
         payloads are the system's page cache and do not count.
+    cuts : frozenset of Address
+        Manifests whose parents this space does not keep, for those who walk its history.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class ObjectCache:
         *,
         max_objects: int | None = None,
         max_nbytes: int = DEFAULT_CACHE_NBYTES,
+        cuts: frozenset[Address] = frozenset(),
     ) -> None:
         self._store = store
+        self.cuts = cuts
         self._max_objects = config.open_objects() if max_objects is None else max(1, max_objects)
         self._max_mapped = min(self._max_objects, _descriptor_budget())
         self._max_nbytes = max_nbytes

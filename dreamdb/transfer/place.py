@@ -1,0 +1,58 @@
+"""One end of a transfer, and the small objects that both ends read.
+
+Source: design/0010 section 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamdb.store import Backend, ObjectCache, ObjectStore, PromisorBackend
+from dreamdb.tracks import Source
+from dreamdb.types import Address
+
+__all__ = ["Place"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A space as the origin or the target of a transfer.
+
+    Parameters
+    ----------
+    backend : Backend
+        Both ports; a partial clone's also fetches what it lacks.
+    source : Source
+        Its caches.
+    fields : frozenset of str or None
+        The fields it keeps; None for all.
+    """
+
+    backend: Backend
+    source: Source
+    fields: frozenset[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self.backend.url
+
+    @property
+    def cache(self) -> ObjectCache:
+        """Its verified objects."""
+        return self.source.cache
+
+    @property
+    def cuts(self) -> frozenset[Address]:
+        """Manifests whose parents it does not keep."""
+        return self.source.cache.cuts
+
+    @property
+    def kept(self) -> ObjectStore:
+        """What it really has: nothing is fetched through this port."""
+        backend = self.backend
+        return backend.inner.objects if isinstance(backend, PromisorBackend) else backend.objects
+
+    def keeps(self, field: str) -> bool:
+        """Return whether it keeps the values of a field."""
+        return self.fields is None or field in self.fields
