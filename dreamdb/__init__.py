@@ -54,7 +54,7 @@ if _TYPE_CHECKING:
         UnsupportedFormatError,
     )
     from dreamdb.read import Comparison, col
-    from dreamdb.transfer import RefMove, TransferReport
+    from dreamdb.transfer import RefMove, RepairReport, TransferReport
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -83,6 +83,7 @@ __all__ = [
     "RefMove",
     "RefNameError",
     "RefNotFoundError",
+    "RepairReport",
     "Scan",
     "Schema",
     "SchemaError",
@@ -150,6 +151,7 @@ _HOMES = {
     ),
     "dreamdb.transfer": (
         "RefMove",
+        "RepairReport",
         "TransferReport",
     ),
 }

@@ -7,8 +7,9 @@ from dataclasses import asdict
 import click
 
 from dreamdb.cli.blocks import Block, Column, Facts, Paragraph, Table
-from dreamdb.cli.invocation import Invocation, command
+from dreamdb.cli.invocation import Invocation, command, read_options
 from dreamdb.cli.opening import open_space
+from dreamdb.cli.transfer import counted_transfer, remote_options
 
 __all__: list[str] = []  # commands are reached through the table of program.py
 
@@ -16,17 +17,40 @@ __all__: list[str] = []  # commands are reached through the table of program.py
 @command("verify", short_help="Check every object that a ref needs.")
 @click.argument("space", required=False)
 @click.option("--no-data", is_flag=True, help="Documents and trees only; read no values.")
-def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
+@click.option("--repair-from", metavar="URL", help="Fetch damaged and missing objects from there.")
+@click.option("--dry-run", is_flag=True, help="With --repair-from: only list what it would fetch.")
+@remote_options
+def verify(
+    invocation: Invocation,
+    space: str | None,
+    no_data: bool,
+    repair_from: str | None,
+    dry_run: bool,
+    remote_option: tuple[str, ...],
+) -> None:
     """Check that every object of SPACE (or --backend) is there, is itself and fits the others.
 
-    Leaves with 1 when something is wrong.
+    Leaves with 1 when something is wrong, and is not repaired.
 
-    Example: dreamdb verify data/space
+    Example: dreamdb verify data/space --repair-from backup/space
     """
     from dreamdb.dataset import format_nbytes
 
     opened = open_space(invocation, space)
-    report = opened.verify(data=not no_data)
+    repaired = None
+    if repair_from is None:
+        report = opened.verify(data=not no_data)
+    else:
+        options = read_options(remote_option, "--remote-option")
+        with counted_transfer(invocation) as progress:
+            repaired = opened.repair(
+                repair_from,
+                dry_run=dry_run,
+                data=not no_data,
+                storage_options=options,
+                progress=progress,
+            )
+        report = repaired.after
     data = {
         "url": opened.url,
         "ok": report.ok,
@@ -34,8 +58,17 @@ def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
         "manifests": report.manifests,
         "objects": report.objects,
         "nbytes": report.nbytes,
+        "elsewhere": report.elsewhere,
         "damage": [asdict(damage) for damage in report.damage],
     }
+    if repaired is not None:
+        data["repaired"] = {
+            "from": repair_from,
+            "dry_run": dry_run,
+            "objects": repaired.repaired,
+            "nbytes": repaired.nbytes,
+            "lost": repaired.lost,
+        }
     checked = (
         f"checked {report.refs:,} refs, {report.manifests:,} manifests, "
         f"{report.objects:,} objects, {format_nbytes(report.nbytes)}"
@@ -54,6 +87,11 @@ def verify(invocation: Invocation, space: str | None, no_data: bool) -> None:
                 ]
             )
         )
+    if repaired is not None:
+        done = f"{'would fetch' if dry_run else 'fetched'} {len(repaired.repaired):,} objects, "
+        lines = [f"{done}{format_nbytes(repaired.nbytes)} from {repair_from}", *repaired.repaired]
+        lines += [f"lost: {name}: {why}" for name, why in repaired.lost.items()]
+        blocks.append(Paragraph("\n".join(lines)))
     blocks.append(Paragraph("all is well" if report.ok else f"{len(report.damage):,} found"))
     invocation.output().result(data, blocks)
     if not report.ok:

@@ -53,7 +53,7 @@ def place_of(space: OpenSpace) -> Place:
     space : OpenSpace
         The space.
     """
-    return Place(space.backend, space.source, space.document.fields)
+    return Place(space.backend, space.source)
 
 
 def ends(origin: OpenSpace, target: OpenSpace) -> tuple[Place, Place]:

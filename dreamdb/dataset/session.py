@@ -51,7 +51,7 @@ class OpenSpace:
         self.document = document
         self.stored = backend
         self.backend = _with_promises(backend, document, storage_options)
-        self.cache = ObjectCache(self.backend.objects, cuts=document.cuts)
+        self.cache = ObjectCache(self.backend.objects, cuts=document.cuts, fields=document.fields)
         self.source = Source(self.cache)
         self.given = given
         self.storage_options = dict(storage_options)
@@ -60,6 +60,13 @@ class OpenSpace:
     def url(self) -> str:
         """The canonical URL, without credentials."""
         return self.backend.url
+
+    def kept_source(self) -> Source:
+        """Return caches over what is really here: through them nothing is fetched."""
+        if self.stored is self.backend:
+            return self.source
+        told = self.document
+        return Source(ObjectCache(self.stored.objects, cuts=told.cuts, fields=told.fields))
 
     def __repr__(self) -> str:
         return f"OpenSpace({self.url!r})"

@@ -22,7 +22,13 @@ from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
 from dreamdb.store import LogEntry, RefValue
 from dreamdb.tracks import View
-from dreamdb.transfer import Progress, TransferReport, fetch_refs
+from dreamdb.transfer import (
+    Progress,
+    RepairReport,
+    TransferReport,
+    fetch_refs,
+    repair_space,
+)
 from dreamdb.write import check_text
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
@@ -242,7 +248,7 @@ class Space:
             raise ReadOnlyError(
                 "this version reports garbage and deletes nothing", hint="gc(dry_run=True)"
             )
-        return collect_garbage(self._space.backend, self._space.source)
+        return collect_garbage(self._space.stored, self._space.kept_source())
 
     def verify(self, *, data: bool = True) -> VerifyReport:
         """Check every reachable object and what they say about each other.
@@ -252,7 +258,45 @@ class Space:
         data : bool
             Also read and check all values; otherwise trees and documents only.
         """
-        return verify_space(self._space.backend, self._space.source, data=data)
+        return verify_space(self._space.stored, self._space.kept_source(), data=data)
+
+    def repair(
+        self,
+        remote: RemoteLike,
+        *,
+        dry_run: bool = False,
+        data: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Verify, and fetch damaged or missing objects from another space that has them whole.
+
+        Parameters
+        ----------
+        remote : str, PathLike, Backend, Space or Dataset
+            The other space.
+        dry_run : bool
+            Only list what would be fetched.
+        data : bool
+            Also look for damage in values; otherwise in trees and documents only.
+        storage_options : mapping, optional
+            Credentials and settings of the other space.
+        progress : callable, optional
+            Called with objects and bytes that were repaired since the last call.
+
+        Returns
+        -------
+        RepairReport
+            What was wrong, what was repaired, and what is wrong still.
+        """
+        whole, damaged = ends(open_remote_space(remote, storage_options), self._space)
+        return repair_space(
+            damaged,
+            whole,
+            lambda: self.verify(data=data),
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def __repr__(self) -> str:
         return f"Space({self.url!r}, {len(self.list_refs())} refs)"

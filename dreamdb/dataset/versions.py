@@ -176,6 +176,7 @@ class Versions(Handle):
             dict(manifest.operation),
             view.count(),
             application=dict(manifest.application),
+            cut=address in source.cache.cuts,
         )
 
     def _log(self, records: list[LogRecord]) -> Log:

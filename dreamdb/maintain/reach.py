@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dreamdb.errors import DreamDBError, IntegrityError
-from dreamdb.history import resolve_address
-from dreamdb.model import Content, Manifest, Node
+from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
+from dreamdb.history import load_manifest, resolve_address, skip_line
+from dreamdb.model import Content, Node
 from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import ZERO_ADDRESS, Address
 
 __all__ = ["GcReport", "collect_garbage", "reachable_objects", "roots"]
+
+_Named = tuple[Address, Kind | None, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,17 @@ def reachable_objects(
 
     Notes
     -----
+    Where history is cut, a manifest's parents are not followed, and manifests behind the cut that
+    skip addresses lead through are yielded without their contents.  In a partial clone, trees of
+    fields that are kept elsewhere are followed as far as they are here.
+
     Cost: 1 object read per manifest, content and tree node; fragments are not read.
     """
     seen: set[Address] = set()
-    stack: list[tuple[Address, Kind | None]] = [(a, None) for a in starts]
+    behind: set[Address] = set()
+    stack: list[_Named] = [(a, None, False) for a in starts]
     while stack:
-        address, kind = stack.pop()
+        address, kind, elsewhere = stack.pop()
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
@@ -85,35 +92,40 @@ def reachable_objects(
         try:
             opened = source.cache.open(address, kind)
             kind, below = opened.kind, _named_by(source, address, opened)
-        except DreamDBError:
+            if address in source.cache.cuts:
+                behind.update(other for other, _ in skip_line(source.cache, address))
+        except DreamDBError as error:
+            if elsewhere and isinstance(error, ObjectMissingError):
+                continue
             if not lenient:
                 raise
             below = []
         yield address, kind
-        stack += below
+        stack += [(a, k, elsewhere or e) for a, k, e in below]
+    yield from ((address, Kind.MANIFEST) for address in behind - seen)
 
 
-def _named_by(
-    source: Source, address: Address, opened: OpenedObject
-) -> list[tuple[Address, Kind | None]]:
-    """Return the objects that an object names, and what they must be."""
+def _named_by(source: Source, address: Address, opened: OpenedObject) -> list[_Named]:
+    """Return what an object names: address, kind, and whether it is kept elsewhere."""
     if opened.kind is Kind.MANIFEST:
-        manifest = Manifest.decode(opened.view())
-        out: list[tuple[Address, Kind | None]] = [(p, Kind.MANIFEST) for p in manifest.parents]
+        manifest = load_manifest(source.cache, address)
+        out: list[_Named] = [(p, Kind.MANIFEST, False) for p in manifest.parents]
         if manifest.skip is not None:
-            out.append((manifest.skip, Kind.MANIFEST))
-        return [*out, (manifest.content, Kind.CONTENT)]
+            out.append((manifest.skip, Kind.MANIFEST, False))
+        return [*out, (manifest.content, Kind.CONTENT, False)]
     if opened.kind is Kind.CONTENT:
         content = Content.decode(opened.view())
-        trees = [content.timeline, content.tombstones, *content.tracks.values()]
-        return [(root, Kind.NODE) for root in trees if root is not None]
+        kept = source.cache.fields
+        trees = [(content.timeline, False), (content.tombstones, False)]
+        trees += [(r, kept is not None and n not in kept) for n, r in content.tracks.items()]
+        return [(root, Kind.NODE, elsewhere) for root, elsewhere in trees if root is not None]
     if opened.kind is Kind.TAG:
         found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
-        return [(found.manifest, Kind.MANIFEST)]
+        return [(found.manifest, Kind.MANIFEST, False)]
     if opened.kind is Kind.NODE:
         node = Node.decode(opened.view())
         below = Kind.FRAGMENT if node.level == 1 else Kind.NODE
-        return [(Address(a.tobytes()), below) for a in node.entries["address"]]
+        return [(Address(a.tobytes()), below, False) for a in node.entries["address"]]
     raise IntegrityError(f"a {opened.kind.name.lower()} is named as history")
 
 

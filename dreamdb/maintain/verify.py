@@ -13,10 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
-from dreamdb.errors import DreamDBError, FormatError
-from dreamdb.history import load_manifest, resolve_address, skip_address
+from dreamdb.errors import DreamDBError, FormatError, ObjectMissingError
+from dreamdb.history import resolve_address, skip_address, skip_line, stored_manifest
 from dreamdb.maintain.reach import reachable_objects, roots
-from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
+from dreamdb.model import (
+    ANCHOR,
+    Content,
+    Entries,
+    Manifest,
+    Node,
+    build_tree,
+    leaf_entries,
+    track_cuts,
+)
 from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source, Track, View, anchor_values
@@ -63,6 +72,8 @@ class VerifyReport:
         How many were checked.
     nbytes : int
         Payload bytes that were hashed.
+    elsewhere : int
+        Tracks that a partial clone keeps elsewhere, and that were not checked to their end.
     damage : list of Damage
         What is wrong; empty when all is well.
     """
@@ -71,6 +82,7 @@ class VerifyReport:
     manifests: int = 0
     objects: int = 0
     nbytes: int = 0
+    elsewhere: int = 0
     damage: list[Damage] = field(default_factory=list)
 
     @property
@@ -172,10 +184,27 @@ class _Verifier:
 
     def _manifest(self, ref: str, address: Address, parents: list[Address]) -> None:
         self._count(address, Kind.MANIFEST)
-        manifest = load_manifest(self._source.cache, address)
+        cache = self._source.cache
+        manifest = stored_manifest(cache, address)
         self.report.manifests += 1
-        parents += manifest.parents
-        before = [load_manifest(self._source.cache, parent) for parent in manifest.parents]
+        if address in cache.cuts:
+            for other, _ in skip_line(cache, address):
+                self._count(other, Kind.MANIFEST)
+        else:
+            parents += manifest.parents
+            self._check_parents(address, manifest)
+        if manifest.content in self._contents:
+            return
+        self._contents.add(manifest.content)
+        content = Content.decode(self._count(manifest.content, Kind.CONTENT))
+        view = View(self._source, content)
+        self._guard(ref, partial(self._track, ref, ANCHOR, view))
+        for name in content.schema:
+            self._guard(ref, partial(self._field, ref, name, view), name=name)
+        self._guard(ref, partial(self._tombstones, view))
+
+    def _check_parents(self, address: Address, manifest: Manifest) -> None:
+        before = [stored_manifest(self._source.cache, parent) for parent in manifest.parents]
         if manifest.generation != max((m.generation for m in before), default=-1) + 1 or any(
             m.time_ns >= manifest.time_ns for m in before
         ):
@@ -190,19 +219,22 @@ class _Verifier:
                     f"the manifest {to_text(address)} has another skip address than its history",
                     object=to_text(address),
                 )
-        if manifest.content in self._contents:
+
+    def _field(self, ref: str, name: str, view: View) -> None:
+        kept = self._source.cache.fields
+        if kept is None or name in kept:
+            self._track(ref, name, view)
             return
-        self._contents.add(manifest.content)
-        content = Content.decode(self._count(manifest.content, Kind.CONTENT))
-        view = View(self._source, content)
-        self._guard(ref, partial(self._track, ref, ANCHOR, view))
-        for name in content.schema:
-            self._guard(
-                ref,
-                partial(self._track, ref, name, view),
-                name=name,
-            )
-        self._guard(ref, partial(self._tombstones, view))
+        # Some of it may be here: what was read, or was written here.
+        known = len(self.report.damage)
+        try:
+            self._track(ref, name, view)
+        except ObjectMissingError:
+            self.report.elsewhere += 1
+            return
+        found = self.report.damage[known:]
+        self.report.damage[known:] = [d for d in found if d.kind != ObjectMissingError.kind]
+        self.report.elsewhere += len(self.report.damage) < known + len(found)
 
     def _track(self, ref: str, name: str, view: View) -> None:
         track = view.track(name)

@@ -90,6 +90,8 @@ class ObjectCache:
         payloads are the system's page cache and do not count.
     cuts : frozenset of Address
         Manifests whose parents this space does not keep, for those who walk its history.
+    fields : frozenset of str or None
+        The fields that this space keeps, for those who walk its contents; None: all.
     """
 
     def __init__(
@@ -99,9 +101,11 @@ class ObjectCache:
         max_objects: int | None = None,
         max_nbytes: int = DEFAULT_CACHE_NBYTES,
         cuts: frozenset[Address] = frozenset(),
+        fields: frozenset[str] | None = None,
     ) -> None:
         self._store = store
         self.cuts = cuts
+        self.fields = fields
         self._max_objects = config.open_objects() if max_objects is None else max(1, max_objects)
         self._max_mapped = min(self._max_objects, _descriptor_budget())
         self._max_nbytes = max_nbytes

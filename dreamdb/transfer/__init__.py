@@ -13,6 +13,7 @@ from dreamdb.transfer.moves import (
     follows,
 )
 from dreamdb.transfer.place import Place
+from dreamdb.transfer.repair import RepairReport, repair_space
 from dreamdb.transfer.report import RefMove, TransferReport
 from dreamdb.transfer.verbs import copy_refs, fetch_refs, find_refs, push_ref
 
@@ -22,6 +23,7 @@ __all__ = [
     "Place",
     "Progress",
     "RefMove",
+    "RepairReport",
     "TransferReport",
     "Wanted",
     "check_snapshot",
@@ -31,4 +33,5 @@ __all__ = [
     "find_refs",
     "follows",
     "push_ref",
+    "repair_space",
 ]

@@ -24,13 +24,10 @@ class Place:
         Both ports; a partial clone's also fetches what it lacks.
     source : Source
         Its caches.
-    fields : frozenset of str or None
-        The fields it keeps; None for all.
     """
 
     backend: Backend
     source: Source
-    fields: frozenset[str] | None = None
 
     @property
     def url(self) -> str:
@@ -55,4 +52,5 @@ class Place:
 
     def keeps(self, field: str) -> bool:
         """Return whether it keeps the values of a field."""
-        return self.fields is None or field in self.fields
+        fields = self.source.cache.fields
+        return fields is None or field in fields
