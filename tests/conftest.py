@@ -45,6 +45,7 @@ SLOW_FILES = frozenset(
         "torch/test_processes.py",
         "torch/test_resume.py",
         "torch/test_stream.py",
+        "transfer/test_interrupted.py",
     }
 )
 
