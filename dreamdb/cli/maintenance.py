@@ -36,6 +36,8 @@ def verify(
     """
     from dreamdb.dataset import format_nbytes
 
+    if dry_run and repair_from is None:
+        raise click.UsageError("--dry-run says what --repair-from URL would do")
     opened = open_space(invocation, space)
     repaired = None
     if repair_from is None:

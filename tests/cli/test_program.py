@@ -21,7 +21,8 @@ from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
     "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
-    "snapshot", "compare-refs", "delete-ref", "reflog", "verify", "gc", "doctor", "completion",
+    "snapshot", "compare-refs", "clone", "fetch", "pull", "push", "delete-ref", "reflog",
+    "verify", "gc", "doctor", "completion",
 ]  # fmt: skip
 
 # Arguments of each command that reads or writes a space, here one that is not there.
@@ -37,6 +38,9 @@ NEED_A_SPACE = {
     "snapshot": ["new", "digits"],
     "compare-refs": ["digits", "other", "--field", "label"],
     "delete-ref": ["digits"],
+    "fetch": ["elsewhere"],
+    "pull": ["elsewhere", "digits"],
+    "push": ["elsewhere", "digits"],
     "reflog": ["digits"],
     "verify": [],
     "gc": ["--dry-run"],

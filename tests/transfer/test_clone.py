@@ -136,8 +136,8 @@ def test_a_shallow_clone_is_one_version(number: int) -> None:
     made = vd.clone(ours, theirs, f"at-{number}", shallow=True)
     opened = made.open(f"at-{number}")
     assert opened.count() == number
-    assert opened.scan().to_arrow().equals(
-        vd.Dataset.open_ref(f"at-{number}", ours).scan().to_arrow()
+    assert (
+        opened.scan().to_arrow().equals(vd.Dataset.open_ref(f"at-{number}", ours).scan().to_arrow())
     )
     (record,) = opened.log()
     assert record.cut
@@ -279,7 +279,7 @@ def test_a_partial_clone_remembers_its_origin_and_no_credentials(tmp_path: Path)
     assert told["required"] == ["partial"]
     assert told["partial"] == {"fields": ["x"], "origin": (tmp_path / "ours").as_uri()}
     assert "single_writer" not in text
-    handle = pickle.loads(pickle.dumps(made.open("main")))
+    handle = pickle.loads(pickle.dumps(made.open("main")))  # noqa: S301 - our own bytes
     assert handle["y"].to_pylist() == ["a", "b"]
     assert ds.count() == 2
 
