@@ -17,6 +17,7 @@ from dreamdb.model import (
     FieldList,
     Manifest,
     Node,
+    SpaceDocument,
     Tag,
     empty_entries,
     field_type,
@@ -96,6 +97,10 @@ def _documents() -> dict[str, bytes]:
         "snapshot-ref": address_of(Kind.TAG, [tag]),
         "reflog": encode_entry(entry),
         "space": new_space(),
+        "space-cut": SpaceDocument(frozenset([head])).encode(),
+        "space-partial": SpaceDocument(
+            origin="s3://team/digits", fields=frozenset({"label", "split"})
+        ).encode(),
     }
 
 

@@ -132,7 +132,18 @@ class IndependentReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         space = document_of((root / "space.json").read_bytes())
-        assert space == {"dreamdb": "space", "format": 1, "optional": [], "required": []}
+        self.cuts: list[str] = []
+        self.fields: list[str] | None = None
+        if "cut" in space["required"]:
+            self.cuts = space.pop("cuts")
+            assert self.cuts == sorted(set(self.cuts))
+            assert all(address_from(text) for text in self.cuts)
+        if "partial" in space["required"]:
+            partial = space.pop("partial")
+            self.fields = partial.pop("fields")
+            assert set(partial) == {"origin"}
+        assert set(space.pop("required")) <= {"cut", "partial"}
+        assert space == {"dreamdb": "space", "format": 1, "optional": []}
 
     def refs(self) -> dict[str, bytes]:
         """Return every ref and the address it holds."""
@@ -192,14 +203,23 @@ class IndependentReader:
         while at is not None:
             found = self.document(at, "manifest")
             line.append((at, found))
-            at = found["parents"][0] if found["parents"] else None
+            at = found["parents"][0] if found["parents"] and at not in self.cuts else None
         place = {text: found["generation"] for text, found in line}
-        for (_text, found), following in zip(line, [*line[1:], (None, None)], strict=True):
+        oldest, behind = line[-1]
+        while oldest in self.cuts and behind["parents"]:
+            before = behind["generation"]
+            text = behind["skip"] or behind["parents"][0]
+            behind = self.document(text, "manifest")
+            place[text] = behind["generation"]
+            assert place[text] <= before & (before - 1)
+        for (text, found), following in zip(line, [*line[1:], (None, None)], strict=True):
             generation = found["generation"]
             if following[1] is not None:
                 assert generation > following[1]["generation"]
                 assert found["time_ns"] > following[1]["time_ns"]
             target = generation & (generation - 1)
+            if text in self.cuts:
+                continue
             if following[1] is None or target >= following[1]["generation"]:
                 assert found["skip"] is None
             else:
@@ -327,6 +347,8 @@ class IndependentReader:
         keep = [anchor not in dead for anchor in anchors]
         columns = {}
         for field in content["schema"]["fields"]:
+            if self.fields is not None and field["name"] not in self.fields:
+                continue
             values = self.column(field, content["tracks"][field["name"]], anchors)
             assert not field.get("required") or None not in values
             columns[field["name"]] = [v for v, k in zip(values, keep, strict=True) if k]
