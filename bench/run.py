@@ -10,7 +10,19 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import append, compare, epoch, harness, ingest, layer, opening, places, scan, take
+from bench import (
+    append,
+    compare,
+    epoch,
+    harness,
+    ingest,
+    layer,
+    opening,
+    places,
+    scan,
+    take,
+    transfer,
+)
 from bench.harness import Benchmark, Result
 from bench.places import Places
 
@@ -23,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "layer": layer.benchmarks,
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
+    "transfer": transfer.benchmarks,
 }
 SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
 ROWS = 100_000

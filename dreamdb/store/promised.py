@@ -46,6 +46,7 @@ class PromisorBackend:
     def __init__(self, inner: Backend, origin: Callable[[], Backend], origin_url: str) -> None:
         self.inner = inner
         self.origin_url = origin_url
+        self._open_origin = origin
         self.objects: ObjectStore = PromisedObjects(inner.objects, origin, origin_url)
         self.refs: RefStore = inner.refs
 
@@ -61,6 +62,16 @@ class PromisorBackend:
     def create_space(self, document: bytes) -> bool:
         """Write the space's own document unless there is one."""
         return self.inner.create_space(document)
+
+    def read_origin(self) -> bytes | None:
+        """Return the document of the space that has promised the rest, or None when it is gone.
+
+        Raises
+        ------
+        StorageError
+            When it cannot be reached.
+        """
+        return self._open_origin().read_space()
 
 
 class PromisedObjects:

@@ -83,3 +83,30 @@ def test_verify_repairs(space: str, tmp_path: Path) -> None:
     again = done("verify", space, "--repair-from", whole, "--json").data
     assert again["repaired"]["objects"] == []
     assert run("verify", space, "--dry-run").code == 2
+
+
+def _checks(*arguments: object) -> dict[str, tuple[str, str]]:
+    found = run("doctor", *arguments, "--json").data["checks"]
+    return {check["name"]: (check["status"], check["detail"]) for check in found}
+
+
+def test_doctor_looks_at_refs_processes_and_origins(space: str, tmp_path: Path) -> None:
+    whole = _checks(space)
+    assert whole["processes"][0] == "ok"
+    assert whole["refs"] == ("ok", "4 refs lead to their contents")
+    assert not {"origin", "history"} & set(whole)
+    assert "processes" not in _checks(space, "--storage-option", "single_writer=true")
+    target = tmp_path / "copy"
+    done("clone", space, target, "--ref", "v1", "--shallow", "--field", "label")
+    part = _checks(target)
+    assert part["history"][0] == part["origin"][0] == "ok"
+    assert "label" in part["origin"][1]
+    Path(space).rename(tmp_path / "moved")
+    assert "it is gone" in _checks(target)["origin"][1]
+    # A ref whose manifest is gone.
+    address = vd.Dataset.open_ref("v1", target).current_manifest()
+    (target / "objects" / address[2] / address).unlink()
+    status, detail = _checks(target)["refs"]
+    assert status == "failed"
+    assert "v1" in detail
+    assert run("doctor", target).code == 1
