@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from dreamdb.errors import DreamDBError, FormatError, ObjectMissingError
+from dreamdb.errors import DreamDBError, FormatError, IntegrityError, ObjectMissingError
 from dreamdb.history import load_manifest, skip_line, stored_manifest
 from dreamdb.model import Content, Node
 from dreamdb.objects import Kind, to_text
@@ -113,7 +113,7 @@ class HistoryCopy:
         """Return a node that the target has, or will have with this batch."""
         try:
             return self._near.source.node(address)
-        except ObjectMissingError:
+        except (ObjectMissingError, IntegrityError):
             return self._origin.source.node(address)
 
 

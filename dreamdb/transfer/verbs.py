@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dreamdb.errors import RefConflictError
 from dreamdb.history import (
     ResolvedRef,
+    check_new_name,
     is_tracking,
     resolve_address,
     resolve_ref,
@@ -76,8 +77,10 @@ def push_ref(
         When the move is no fast-forward, or another writer moved the ref meanwhile.
     AlreadyExistsError
         When the target has another snapshot of that name.
+    RefNameError
+        For a remote-tracking ref: what others have is not ours to send on.
     """
-    found = resolve_ref(origin.backend, origin.cache, name)
+    found = resolve_ref(origin.backend, origin.cache, check_new_name(name))
     with target.backend.objects.hold():
         wanted = Wanted(found, name, target.backend.refs.read(name))
         check_snapshot(target, wanted)
