@@ -5,16 +5,18 @@ Source: design/0010 section 4.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from dreamdb import config
 from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
-from dreamdb.objects import Kind, OpenedObject, SealedObject, copy_sealed, to_text
+from dreamdb.objects import Kind, OpenedObject, SealedObject, copy_sealed, seal, to_text
 from dreamdb.transfer.place import Place
 from dreamdb.types import Address
 
@@ -23,8 +25,12 @@ __all__ = ["Copier", "Progress", "damaged_at"]
 Progress = Callable[[int, int], None]
 """Called with the objects and the stored bytes that have gone over since the last call."""
 
+_Result = TypeVar("_Result")
+
 _IN_FLIGHT_NBYTES: Final = 64 << 20
 _IN_FLIGHT: Final = 256
+# More than there are cores: most of the time they wait for a disk or a server.
+_THREADS: Final = 8
 _FLUSH_NBYTES: Final = 64 << 20
 _FLUSH_OBJECTS: Final = 512
 
@@ -61,7 +67,7 @@ class Copier:
         self._progress = progress
         self._kept = target.kept
         self._upload = self._kept.upload()
-        self._pool = ThreadPoolExecutor(max(4, config.num_threads()), "dreamdb-copy")
+        self._pool = ThreadPoolExecutor(max(_THREADS, config.num_threads()), "dreamdb-copy")
         self._jobs: deque[tuple[Future[None], int]] = deque()
         self._in_flight = 0
         self._lock = threading.Lock()
@@ -95,7 +101,9 @@ class Copier:
         """
         return address in self._batch or self._kept.size(address) is not None
 
-    def map(self, function: Callable[[Address], object], addresses: list[Address]) -> list[object]:
+    def map(
+        self, function: Callable[[Address], _Result], addresses: Sequence[Address]
+    ) -> list[_Result]:
         """Call a function with each address, several at a time; return the results in order."""
         if len(addresses) < 2:
             return [function(address) for address in addresses]
@@ -113,8 +121,29 @@ class Copier:
         -----
         Cost: 1 object read.
         """
-        try:
+        with self._of_origin(address):
             return copy_sealed(address, self.origin.backend.objects.open(address), kind)
+
+    def document(self, address: Address, kind: Kind) -> tuple[memoryview, SealedObject | None]:
+        """Return a document's payload, and its sealed form unless the target has it.
+
+        Notes
+        -----
+        Cost: 1 look at the target; 1 object read, cached, where it is found.
+        """
+        if self.has(address):
+            # Left by an interrupted copy, or here by another way.
+            with contextlib.suppress(IntegrityError, ObjectMissingError):
+                return self.target.cache.open(address, kind).view(), None
+        with self._of_origin(address):
+            payload = self.origin.cache.open(address, kind).view()
+        return payload, seal(kind, [payload], compress=True)
+
+    @contextmanager
+    def _of_origin(self, address: Address) -> Iterator[None]:
+        """Say in errors which object of the origin they are about."""
+        try:
+            yield
         except IntegrityError as error:
             error.details.setdefault("object", to_text(address))
             raise damaged_at(error, self.origin.url) from None
@@ -137,20 +166,19 @@ class Copier:
         nbytes : int
             About how large it is: bounds what is in memory at a time.
         """
-        while self._jobs and (
-            self._in_flight + nbytes > _IN_FLIGHT_NBYTES or len(self._jobs) >= _IN_FLIGHT
-        ):
-            self._wait_oldest()
-        if self._batch_nbytes >= _FLUSH_NBYTES or len(self._batch) >= _FLUSH_OBJECTS:
-            self.flush()
-        if address in self._asked:
-            return
-        self._asked.add(address)
-        self._jobs.append((self._pool.submit(self._copy, address, kind), nbytes))
-        self._in_flight += nbytes
+        if address not in self._asked:
+            self._make_room(nbytes)
+            self._asked.add(address)
+            self._jobs.append((self._pool.submit(self._copy, address, kind), nbytes))
+            self._in_flight += nbytes
 
     def put(self, sealed: SealedObject) -> None:
-        """Store an object that was opened before."""
+        """Store an object that was opened before, in the background."""
+        self._make_room(sealed.nbytes)
+        self._jobs.append((self._pool.submit(self._put, sealed), sealed.nbytes))
+        self._in_flight += sealed.nbytes
+
+    def _put(self, sealed: SealedObject) -> None:
         if self._upload.put(sealed):
             with self._lock:
                 self._batch.add(sealed.address)
@@ -160,14 +188,10 @@ class Copier:
                 if self._progress is not None:
                     self._progress(1, sealed.nbytes)
 
-    def wait(self) -> None:
-        """Wait until every object given to :meth:`copy` is with the target's upload."""
-        while self._jobs:
-            self._wait_oldest()
-
     def flush(self) -> None:
         """Make everything copied so far durable."""
-        self.wait()
+        while self._jobs:
+            self._wait_oldest()
         self._asked.clear()
         if self._batch:
             self._upload.finish()
@@ -177,7 +201,15 @@ class Copier:
 
     def _copy(self, address: Address, kind: Kind) -> None:
         if not self.has(address):
-            self.put(self.open(address, kind)[1])
+            self._put(self.open(address, kind)[1])
+
+    def _make_room(self, nbytes: int) -> None:
+        while self._jobs and (
+            self._in_flight + nbytes > _IN_FLIGHT_NBYTES or len(self._jobs) >= _IN_FLIGHT
+        ):
+            self._wait_oldest()
+        if self._batch_nbytes >= _FLUSH_NBYTES or len(self._batch) >= _FLUSH_OBJECTS:
+            self.flush()
 
     def _wait_oldest(self) -> None:
         job, nbytes = self._jobs.popleft()

@@ -6,20 +6,33 @@ Source: design/0010 sections 2 to 4.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from dreamdb.errors import DreamDBError, FormatError, IntegrityError, ObjectMissingError
-from dreamdb.history import load_manifest, skip_line, stored_manifest
-from dreamdb.model import Content, Node
-from dreamdb.objects import Kind, to_text
+from dreamdb.history import load_manifest, skip_line
+from dreamdb.model import Content, Manifest, Node
+from dreamdb.objects import Kind, SealedObject, to_text
 from dreamdb.transfer.copier import Copier, damaged_at
 from dreamdb.transfer.manifests import Reached, missing_manifests
 from dreamdb.transfer.place import Place
-from dreamdb.transfer.trees import TreeCopy
+from dreamdb.transfer.trees import TreeCopy, Trees
 from dreamdb.types import Address
 
 __all__ = ["HistoryCopy"]
 
-_FLUSH_AFTER_S = 2.0
+_FLUSH_AFTER_S: Final = 2.0
+_AHEAD: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """A manifest, its content, and what of both the target lacks."""
+
+    manifest: Manifest
+    content: Content
+    sealed: list[SealedObject | None]
 
 
 class HistoryCopy:
@@ -59,46 +72,64 @@ class HistoryCopy:
             When an object cannot be had from the origin, or not be stored; what has arrived stays,
             and no ref names it.
         """
-        for address in missing_manifests(self._origin, self._target, tip, self._reached):
-            self._copy_manifest(address)
+        missing = missing_manifests(self._origin, self._target, tip, self._reached)
+        for start in range(0, len(missing), _AHEAD):
+            some = missing[start : start + _AHEAD]
+            versions = dict(zip(some, self._copier.map(self._open, some), strict=True))
+            trees = {a: self._trees_of(a, version, versions) for a, version in versions.items()}
+            self._trees.read_ahead([tree for found in trees.values() for tree in found])
+            for address, version in versions.items():
+                self._copy_version(address, version, trees[address])
         self._copier.flush()
         self._reached.add(tip)
 
     def copy_document(self, address: Address, kind: Kind) -> None:
         """Copy one document, such as a tag, whose parts are there."""
-        self._copier.wait()
-        if not self._copier.has(address):
-            self._copier.put(self._copier.open(address, kind)[1])
+        sealed = self._copier.document(address, kind)[1]
+        if sealed is not None:
+            self._copier.put(sealed)
 
-    def _copy_manifest(self, address: Address) -> None:
-        _, sealed = self._copier.open(address, Kind.MANIFEST)
-        manifest = stored_manifest(self._origin.cache, address)
-        bases: list[Content] = []
+    def _open(self, address: Address) -> _Version:
+        payload, sealed_manifest = self._copier.document(address, Kind.MANIFEST)
+        at = address
+        try:
+            manifest = Manifest.decode(payload)
+            at = manifest.content
+            payload, sealed_content = self._copier.document(at, Kind.CONTENT)
+            content = Content.decode(payload)
+        except FormatError as error:
+            if "object" in error.details:
+                raise
+            error.details["object"] = to_text(at)
+            raise damaged_at(error, self._origin.url) from None
+        return _Version(manifest, content, [sealed_content, sealed_manifest])
+
+    def _trees_of(
+        self, address: Address, version: _Version, others: Mapping[Address, _Version]
+    ) -> Trees:
+        """Return the trees of a version, with those of its parents."""
+        if address in self._target.cuts:
+            return _roots(version.content, [], self._target)
+        bases = [
+            others[parent].content if parent in others else self._base_content(parent)
+            for parent in version.manifest.parents
+        ]
+        return _roots(version.content, bases, self._target)
+
+    def _copy_version(self, address: Address, version: _Version, trees: Trees) -> None:
         if address in self._target.cuts:
             for other, _ in skip_line(self._origin.cache, address):
                 self.copy_document(other, Kind.MANIFEST)
-        else:
-            bases = [self._base_content(parent) for parent in manifest.parents]
-        self._copy_content(manifest.content, bases)
-        self._copier.put(sealed)
+        self._trees.copy(trees)
+        for sealed in version.sealed:
+            if sealed is not None:
+                self._copier.put(sealed)
         self.num_manifests += 1
         # The manifest is complete with this batch: its children may rest on it.
         self._reached.add(address)
         if time.monotonic() - self._flushed > _FLUSH_AFTER_S:
             self._copier.flush()
             self._flushed = time.monotonic()
-
-    def _copy_content(self, address: Address, bases: list[Content]) -> None:
-        opened, sealed = self._copier.open(address, Kind.CONTENT)
-        try:
-            content = Content.decode(opened.payload)
-        except FormatError as error:
-            error.details.setdefault("object", to_text(address))
-            raise damaged_at(error, self._origin.url) from None
-        for root, others in _roots(content, bases, self._target):
-            self._trees.copy(root, others)
-        self._copier.wait()
-        self._copier.put(sealed)
 
     def _base_content(self, manifest: Address) -> Content:
         """Return the content of a manifest that the target has."""
@@ -117,9 +148,7 @@ class HistoryCopy:
             return self._origin.source.node(address)
 
 
-def _roots(
-    content: Content, bases: list[Content], target: Place
-) -> list[tuple[Address, list[Address]]]:
+def _roots(content: Content, bases: list[Content], target: Place) -> Trees:
     """Return each tree of a content that the target keeps, with trees that may share parts."""
     found = [
         (content.timeline, [base.timeline for base in bases]),

@@ -55,7 +55,7 @@ class Reached:
             self._tips = {address: name for name, address in self._place.backend.refs.list()}
         if manifest in self._tips:
             return True
-        if self._place.kept.size(manifest) is None:
+        if not self._tips or self._place.kept.size(manifest) is None:
             return False
         if self._heap is None:
             self._heap = []

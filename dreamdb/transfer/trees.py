@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias
 
 from dreamdb.errors import FormatError, IntegrityError, ObjectMissingError
 from dreamdb.model import Node
@@ -16,9 +16,13 @@ from dreamdb.objects import Kind, SealedObject, to_text
 from dreamdb.transfer.copier import Copier, damaged_at
 from dreamdb.types import ZERO_ADDRESS, Address
 
-__all__ = ["TreeCopy"]
+__all__ = ["TreeCopy", "Trees"]
 
 _AHEAD: Final = 64
+_ROOTS: Final = 256
+
+Trees: TypeAlias = list[tuple[Address, list[Address]]]
+"""Root nodes, each with roots of trees that the target has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +59,38 @@ class TreeCopy:
         self._copier = copier
         self._base_node = base_node
         self._done: set[Address] = set()
+        self._ahead: dict[Address, _Found] = {}
 
-    def copy(self, root: Address, bases: list[Address]) -> None:
-        """Copy a tree, children before their parents.
+    def read_ahead(self, trees: Trees) -> None:
+        """Read the root nodes of trees that will be copied next, several at a time."""
+        self._ahead.clear()
+        wanted = dict.fromkeys(r for r, bases in trees if self._is_new(r, bases))
+        some = list(wanted)[:_ROOTS]
+        self._ahead.update(zip(some, self._copier.map(self._load, some), strict=True))
+
+    def copy(self, trees: Trees) -> None:
+        """Copy trees.
 
         Parameters
         ----------
-        root : Address
-            Its root node.
-        bases : list of Address
-            Roots of trees that the target has whole, the more alike the better.
+        trees : list of (Address, list of Address)
+            Of each tree its root node, and roots of trees that the target has whole, the more
+            alike the better.
 
         Notes
         -----
         Cost: at the origin 1 read per node and fragment that the target lacks; at the target 1
         look for each that the bases lack.
         """
-        if root in bases or root in self._done:
-            return
-        found = self._load(root)
+        for root, bases in trees:
+            if self._is_new(root, bases):
+                found = self._ahead.pop(root, None) or self._load(root)
+                self._copy_tree(root, found, bases)
+
+    def _is_new(self, root: Address, bases: list[Address]) -> bool:
+        return root not in bases and root not in self._done
+
+    def _copy_tree(self, root: Address, found: _Found, bases: list[Address]) -> None:
         top = _Part(root, found.node.level, -1, int(found.node.entries["key"][-1]), 0)
         known = []
         for base in dict.fromkeys(bases):
@@ -96,12 +113,11 @@ class TreeCopy:
             for start in range(0, len(lacking), _AHEAD):
                 some = lacking[start : start + _AHEAD]
                 loaded = self._copier.map(self._load, [p.address for p in some])
-                for child, node in zip(some, cast("list[_Found]", loaded), strict=True):
+                for child, node in zip(some, loaded, strict=True):
                     self._check(part, child, node.node)
                     near = [b for b in unlike if b.low < child.high and child.low < b.high]
                     self._copy(child, node, near)
         if found.sealed is not None:
-            self._copier.wait()
             self._copier.put(found.sealed)
         self._done.add(part.address)
 
