@@ -19,7 +19,7 @@ from dreamdb.errors import (
 )
 from dreamdb.history import ResolvedRef, load_manifest, stored_manifest
 from dreamdb.model import SpaceDocument
-from dreamdb.store import RefValue
+from dreamdb.store import RefValue, check_origin
 from dreamdb.transfer import (
     Place,
     Progress,
@@ -126,7 +126,8 @@ def _document(
         cuts = frozenset([tip] if stored_manifest(origin.cache, tip).parents else [])
     if fields is None:
         return SpaceDocument(cuts, told.origin, told.fields)
-    return SpaceDocument(cuts, told.origin or origin.url, _check_fields(origin, found, fields))
+    kept = _check_fields(origin, found, fields)
+    return SpaceDocument(cuts, check_origin(told.origin or origin.url), kept)
 
 
 def _check_fields(

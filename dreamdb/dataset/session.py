@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from dreamdb.errors import InvalidInputError, NotFoundError
 from dreamdb.model import SpaceDocument
-from dreamdb.store import Backend, ObjectCache, PromisorBackend, open_backend
+from dreamdb.store import Backend, ObjectCache, PromisorBackend, check_origin, open_backend
 from dreamdb.tracks import Source
 
 __all__ = ["BackendLike", "OpenSpace", "open_space"]
@@ -82,7 +82,11 @@ def _with_promises(
     origin, options = document.origin, storage_options.get(_ORIGIN_OPTIONS)
     if origin is None:
         return backend
-    return PromisorBackend(backend, lambda: open_backend(origin, storage_options=options), origin)
+
+    def open_origin() -> Backend:
+        return open_backend(check_origin(origin), storage_options=options)
+
+    return PromisorBackend(backend, open_origin, origin)
 
 
 def _reopen(given: str | Backend, storage_options: Mapping[str, Any]) -> OpenSpace:
@@ -96,6 +100,11 @@ def _reopen(given: str | Backend, storage_options: Mapping[str, Any]) -> OpenSpa
             hint="use a directory, such as backend='./data'",
             **error.details,
         ) from None
+
+
+def _has_changed(space: OpenSpace) -> bool:
+    document = space.stored.read_space()
+    return document is None or SpaceDocument.decode(document, space.url) != space.document
 
 
 def open_space(
@@ -142,6 +151,10 @@ def open_space(
         key = (id(backend), os.getpid())
     with _LOCK:
         known = _OPEN.get(key)
+        if known is not None and isinstance(create, SpaceDocument) and _has_changed(known):
+            # The space was removed while a handle on it lives; a new one may be another kind.
+            del _OPEN[key]
+            known = None
     if known is not None and (isinstance(backend, (str, os.PathLike)) or known.given is backend):
         return known
     document = opened.read_space()

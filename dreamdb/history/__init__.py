@@ -1,5 +1,6 @@
 """The manifest DAG and the refs that point into it."""
 
+from dreamdb.history.cuts import cut_parents, skip_line, stored_manifest
 from dreamdb.history.dag import (
     ancestor_at_time,
     ancestors,
@@ -8,8 +9,6 @@ from dreamdb.history.dag import (
     load_manifest,
     merge_base,
     skip_address,
-    skip_line,
-    stored_manifest,
 )
 from dreamdb.history.refs import (
     ResolvedRef,
@@ -26,6 +25,7 @@ __all__ = [
     "ancestor_at_time",
     "ancestors",
     "check_new_name",
+    "cut_parents",
     "find_ref",
     "first_parents",
     "is_ancestor",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from dreamdb.errors import NotFoundError
+from dreamdb.history.cuts import as_walks_see, stored_manifest
 from dreamdb.model import Manifest, skip_generation
-from dreamdb.objects import Kind, to_text
+from dreamdb.objects import to_text
 from dreamdb.store import ObjectCache
 from dreamdb.types import Address
 
@@ -23,8 +23,6 @@ __all__ = [
     "load_manifest",
     "merge_base",
     "skip_address",
-    "skip_line",
-    "stored_manifest",
 ]
 
 _Load = Callable[[ObjectCache, Address], Manifest]
@@ -32,8 +30,6 @@ _Load = Callable[[ObjectCache, Address], Manifest]
 
 def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     """Return the manifest at an address as walks see it: where history is cut, without parents.
-
-    In a space with cuts no manifest shows its skip address, since it may lead behind a cut.
 
     Raises
     ------
@@ -44,16 +40,7 @@ def load_manifest(cache: ObjectCache, address: Address) -> Manifest:
     -----
     Cost: 1 object read, cached.
     """
-    manifest = stored_manifest(cache, address)
-    if cache.cuts:
-        kept = () if address in cache.cuts else manifest.parents
-        manifest = replace(manifest, parents=kept, skip=None)
-    return manifest
-
-
-def stored_manifest(cache: ObjectCache, address: Address) -> Manifest:
-    """Return the manifest at an address as it is stored, whatever is cut here."""
-    return Manifest.decode(cache.open(address, Kind.MANIFEST).view())
+    return as_walks_see(cache, address, stored_manifest(cache, address))
 
 
 def ancestors(
@@ -133,24 +120,6 @@ def skip_address(cache: ObjectCache, parent: Address, generation: int) -> Addres
         return None
     # Also behind a cut: the manifests that this needs are kept there (skip_line).
     return _first_parent_at(cache, parent, target, stored_manifest)
-
-
-def skip_line(cache: ObjectCache, address: Address) -> Iterator[tuple[Address, Manifest]]:
-    """Yield the manifests that skip addresses of a manifest's descendants may name or pass.
-
-    From a manifest to its skip address, or where there is none to its first parent, and so on to
-    a root.  Where history is cut they are kept, without their contents, so that new manifests
-    are the same as in a whole space.
-
-    Notes
-    -----
-    Cost: at most the square of the logarithm of the generation in manifest reads.
-    """
-    manifest = stored_manifest(cache, address)
-    while manifest.parents:
-        address = manifest.skip if manifest.skip is not None else manifest.parents[0]
-        manifest = stored_manifest(cache, address)
-        yield address, manifest
 
 
 def is_ancestor(cache: ObjectCache, old: Address, new: Address) -> bool:

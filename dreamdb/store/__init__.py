@@ -10,7 +10,7 @@ from dreamdb.store.ports import (
     RefValue,
     Upload,
 )
-from dreamdb.store.promised import PromisorBackend
+from dreamdb.store.promised import PromisorBackend, check_origin
 
 __all__ = [
     "Backend",
@@ -22,5 +22,6 @@ __all__ = [
     "RefStore",
     "RefValue",
     "Upload",
+    "check_origin",
     "open_backend",
 ]

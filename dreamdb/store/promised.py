@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Any, Final
 
 from dreamdb.errors import (
     IntegrityError,
@@ -22,10 +22,33 @@ from dreamdb.objects import copy_sealed, to_text
 from dreamdb.store.ports import Backend, ObjectStore, RefStore, Upload
 from dreamdb.types import Address
 
-__all__ = ["PromisedObjects", "PromisorBackend"]
+__all__ = ["PromisedObjects", "PromisorBackend", "check_origin"]
 
 _LOG = logging.getLogger(__name__)
 _STRIPES: Final = 32
+_PROTOCOLS: Final = frozenset(
+    {"file", "memory", "s3", "s3a", "http", "https", "gs", "gcs", "az", "abfs", "abfss"}
+)
+
+
+def check_origin(url: str) -> str:
+    """Return a URL that a space may name as the place of what it lacks.
+
+    A space is data from anyone, and reading it follows this URL: other protocols, and chains of
+    them, could make a file system do more than read.
+
+    Raises
+    ------
+    InvalidInputError
+        When its protocol is not one of a few plain ones.
+    """
+    protocol = url.partition("://")[0]
+    if "://" not in url or protocol not in _PROTOCOLS:
+        raise InvalidInputError(
+            f"a space cannot fetch what it lacks from {url!r}",
+            hint=f"it follows URLs of these protocols: {', '.join(sorted(_PROTOCOLS))}",
+        )
+    return url
 
 
 class PromisorBackend:
@@ -62,6 +85,12 @@ class PromisorBackend:
     def create_space(self, document: bytes) -> bool:
         """Write the space's own document unless there is one."""
         return self.inner.create_space(document)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the inner backend offers, such as a directory's path."""
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
     def read_origin(self) -> bytes | None:
         """Return the document of the space that has promised the rest, or None when it is gone.

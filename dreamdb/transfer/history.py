@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dreamdb.errors import DreamDBError, FormatError, IntegrityError, ObjectMissingError
-from dreamdb.history import load_manifest, skip_line
+from dreamdb.history import cut_parents, load_manifest, skip_line
 from dreamdb.model import Content, Manifest, Node
 from dreamdb.objects import Kind, SealedObject, to_text
 from dreamdb.transfer.copier import Copier, damaged_at
@@ -108,16 +108,15 @@ class HistoryCopy:
         self, address: Address, version: _Version, others: Mapping[Address, _Version]
     ) -> Trees:
         """Return the trees of a version, with those of its parents."""
-        if address in self._target.cuts:
-            return _roots(version.content, [], self._target)
+        kept = cut_parents(self._target.cache, address)
         bases = [
             others[parent].content if parent in others else self._base_content(parent)
-            for parent in version.manifest.parents
+            for parent in (version.manifest.parents if kept is None else kept)
         ]
         return _roots(version.content, bases, self._target)
 
     def _copy_version(self, address: Address, version: _Version, trees: Trees) -> None:
-        if address in self._target.cuts:
+        if cut_parents(self._target.cache, address) is not None:
             for other, _ in skip_line(self._origin.cache, address):
                 self.copy_document(other, Kind.MANIFEST)
         self._trees.copy(trees)

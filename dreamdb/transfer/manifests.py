@@ -9,7 +9,7 @@ import contextlib
 import heapq
 
 from dreamdb.errors import ConflictError, DreamDBError
-from dreamdb.history import load_manifest, resolve_address
+from dreamdb.history import cut_parents, load_manifest, resolve_address
 from dreamdb.objects import to_text
 from dreamdb.store import RefValue
 from dreamdb.transfer.place import Place
@@ -114,16 +114,15 @@ def missing_manifests(
         if reached(address, -falling):
             continue
         missing.append(address)
-        if address in target.cuts:
-            continue
-        if address in origin.cuts:
+        kept = cut_parents(target.cache, address)
+        if kept is None and cut_parents(origin.cache, address) is not None:
             raise ConflictError(
                 f"the history of {origin.url} is cut at the manifest {to_text(address)}, and "
                 f"{target.url} does not have that manifest",
                 hint="copy it from a space with the whole history, or to a new space with clone",
                 manifest=to_text(address),
             )
-        for parent in load_manifest(origin.cache, address).parents:
+        for parent in load_manifest(origin.cache, address).parents if kept is None else kept:
             if parent not in seen:
                 seen.add(parent)
                 generation = load_manifest(origin.cache, parent).generation

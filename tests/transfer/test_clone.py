@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dreamdb as vd
-from dreamdb.store import Backend
+from dreamdb.store import Backend, open_backend
 from dreamdb.testing import FaultBackend, FaultPlan, flip_bit
 from tests.transfer.spaces import (
     KINDS,
@@ -364,6 +365,35 @@ def test_a_clone_of_a_partial_clone_asks_the_same_origin() -> None:
     assert again.read_space() == theirs.read_space()
     assert addresses(again) == addresses(theirs)
     assert vd.Dataset.open_ref("main", again)["v"].to_pylist() == ds["v"].to_pylist()
+
+
+@pytest.mark.parametrize("url", ["reference://x", "simplecache::s3://b/p", "/etc", "ssh://h/p"])
+def test_only_plain_urls_are_followed(url: str, tmp_path: Path) -> None:
+    ours, theirs = memory(), str(tmp_path / "theirs")
+    ds = sample(ours)
+    vd.clone(ours, theirs, "main", fields=["x"])
+    path = tmp_path / "theirs" / "space.json"
+    path.write_text(path.read_text().replace(ours.url, url))
+    here = vd.Dataset.open_ref("main", open_backend(theirs))
+    assert here["x"].to_pylist() == ds["x"].to_pylist()
+    with pytest.raises(vd.InvalidInputError, match="cannot fetch"):
+        here["v"].to_pylist()
+    odd = backend_of("fsspec", tmp_path)
+    sample(odd)
+    with pytest.raises(vd.InvalidInputError, match="cannot fetch"):
+        vd.clone(odd, memory(), "main", fields=["x"])
+
+
+def test_a_space_that_was_made_anew_is_opened_anew(tmp_path: Path) -> None:
+    ours, theirs = memory(), tmp_path / "theirs"
+    ds = sample(ours)
+    old = vd.clone(ours, theirs, "main", fields=["x"])
+    assert old.open("main").count() == ds.count()
+    shutil.rmtree(theirs)
+    new = vd.clone(ours, theirs, "main", shallow=True)
+    assert new.verify().elsewhere == 0
+    assert new.open("main")["v"].to_pylist() == ds["v"].to_pylist()
+    assert new.open("main").log()[0].cut
 
 
 def test_a_shallow_and_partial_clone() -> None:
