@@ -56,7 +56,7 @@ def test_above_a_cut_everything_is_as_in_a_whole_space(
     assert shallow.verify().ok
     here, there = vd.connect(ours)._space.cache, shallow._space.cache
     line = [made[number]]
-    for _ in range(data.draw(st.integers(1, 40))):
+    for _ in range(data.draw(st.integers(1, 20))):
         generation = stored_manifest(there, line[-1]).generation + 1
         expected = skip_address(here, line[-1], generation)
         assert skip_address(there, line[-1], generation) == expected
