@@ -22,6 +22,7 @@ from bench import (
     places,
     scan,
     take,
+    transfer,
 )
 from bench.harness import Benchmark, Result
 from bench.places import Places
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
     "history": history.benchmarks,
+    "transfer": transfer.benchmarks,
 }
 SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
 ROWS = 100_000

@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
         Schema,
         Space,
         Transaction,
+        clone,
         compare_refs,
         connect,
         diff,
@@ -58,6 +59,7 @@ if _TYPE_CHECKING:
     )
     from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, Diff, col
+    from dreamdb.transfer import RefMove, RepairReport, TransferReport
     from dreamdb.write import Conflict
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
@@ -88,8 +90,10 @@ __all__ = [
     "ReadOnlyError",
     "RefConflictError",
     "RefInfo",
+    "RefMove",
     "RefNameError",
     "RefNotFoundError",
+    "RepairReport",
     "Scan",
     "Schema",
     "SchemaError",
@@ -97,8 +101,10 @@ __all__ = [
     "StateError",
     "StorageError",
     "Transaction",
+    "TransferReport",
     "UnsupportedFormatError",
     "__version__",
+    "clone",
     "col",
     "compare_refs",
     "connect",
@@ -125,6 +131,7 @@ _HOMES = {
         "Schema",
         "Space",
         "Transaction",
+        "clone",
         "compare_refs",
         "connect",
         "prove",
@@ -166,6 +173,11 @@ _HOMES = {
         "col",
     ),
     "dreamdb.write": ("Conflict",),
+    "dreamdb.transfer": (
+        "RefMove",
+        "RepairReport",
+        "TransferReport",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

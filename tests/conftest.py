@@ -58,6 +58,7 @@ SLOW_FILES = frozenset(
         "torch/test_ring.py",
         "torch/test_stream.py",
         "tracks/test_random_access.py",
+        "transfer/test_interrupted.py",
     }
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import DreamDBError, IntegrityError
+from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
 from dreamdb.history import load_manifest, open_content
 from dreamdb.model import Content, Node, Tag
 from dreamdb.objects import Kind, OpenedObject, to_text
@@ -33,10 +33,13 @@ class Needs:
         Documents and nodes, to be followed.
     fragments : ndarray of uint8, shape (n, 33), or None
         Addresses of fragments, the leaves.
+    elsewhere : tuple of Address
+        Roots of trees that a partial clone has as far as they were read, or written, here.
     """
 
     objects: list[tuple[Address, Kind]]
     fragments: npt.NDArray[np.uint8] | None = None
+    elsewhere: tuple[Address, ...] = ()
 
 
 def needs_of(
@@ -67,13 +70,23 @@ def needs_of(
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
         return Needs([*parents, (content.address, Kind.CONTENT)])
     if opened.kind is Kind.CONTENT:
-        content_ = Content.decode(opened.view())
-        trees = [content_.timeline, content_.tombstones, *content_.tracks.values()]
-        return Needs([(root, Kind.NODE) for root in trees if root is not None])
+        return _content_needs(source, Content.decode(opened.view()))
     if opened.kind is Kind.TAG:
         return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
     raise IntegrityError(
         f"a {opened.kind.name.lower()} is named as history", object=to_text(address)
+    )
+
+
+def _content_needs(source: Source, content: Content) -> Needs:
+    kept = source.cache.fields
+    here: list[Address | None] = [content.timeline, content.tombstones]
+    elsewhere: list[Address | None] = []
+    for name, root in content.tracks.items():
+        (here if kept is None or name in kept else elsewhere).append(root)
+    return Needs(
+        [(root, Kind.NODE) for root in here if root is not None],
+        elsewhere=tuple(root for root in elsewhere if root is not None),
     )
 
 
@@ -122,12 +135,18 @@ def reachable_objects(
 
     Notes
     -----
+    In a partial clone, trees that are kept elsewhere are followed as far as they are here, and
+    their fragments are yielded whether they are here or not.
+
     Cost: 1 object read per manifest, content and tree node, cached; fragments are not read.
     """
     seen: set[Address] = set()
     stack: list[tuple[Address, Kind | None]] = [(a, None) for a in starts]
-    while stack:
-        address, kind = stack.pop()
+    elsewhere: list[Address] = []
+    while stack or elsewhere:
+        # Last, because what is also part of a tree that is kept here must be here.
+        optional = not stack
+        address, kind = stack.pop() if stack else (elsewhere.pop(), Kind.NODE)
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
@@ -137,11 +156,17 @@ def reachable_objects(
         try:
             opened = source.cache.open(address, kind)
             kind, needs = opened.kind, needs_of(source, address, opened)
-        except DreamDBError:
+        except DreamDBError as error:
+            if optional and isinstance(error, ObjectMissingError):
+                continue
             if not lenient:
                 raise
             needs = Needs([])
         yield address, kind
-        stack += needs.objects
+        if optional:
+            elsewhere += [below for below, _ in needs.objects]
+        else:
+            stack += needs.objects
+        elsewhere += needs.elsewhere
         if needs.fragments is not None:
             stack += [(Address(row.tobytes()), Kind.FRAGMENT) for row in needs.fragments]

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dreamdb.errors import ObjectMissingError
 from dreamdb.history import load_manifest, resolve_ref
 from dreamdb.maintain.mark import Marks, keys_of
 from dreamdb.maintain.reach import address_keys, node_needs
 from dreamdb.maintain.roots import starting_points
 from dreamdb.model import ANCHOR
 from dreamdb.objects import Kind, OpenedObject
-from dreamdb.store import Backend
+from dreamdb.store import Backend, kept_objects
 from dreamdb.tracks import Source
 from dreamdb.types import Address
 
@@ -174,7 +175,8 @@ def _ref_usage(
     for field, root in trees.items():
         if root is None and field == _TOMBSTONES:
             continue
-        tree = _tree_keys(backend, root)
+        elsewhere = field in content.tracks and not _keeps(source, field)
+        tree = _tree_keys(backend, root, elsewhere=elsewhere)
         unique = sizes.of(np.intersect1d(tree, alone))[1]
         fields.append(FieldUsage(field, *sizes.of(tree), unique))
     unique = sizes.of(np.intersect1d(own, alone))[1]
@@ -182,15 +184,25 @@ def _ref_usage(
     return RefUsage(name, kind, *sizes.of(own), unique, tuple(fields))
 
 
-def _tree_keys(backend: Backend, root: Address | None) -> Keys:
-    """Return the marking keys of a tree's nodes and fragments."""
+def _keeps(source: Source, field: str) -> bool:
+    return source.cache.fields is None or field in source.cache.fields
+
+
+def _tree_keys(backend: Backend, root: Address | None, *, elsewhere: bool) -> Keys:
+    """Return the marking keys of a tree's nodes and fragments, as far as they are here."""
+    store = kept_objects(backend)
     out = [np.empty(0, np.uint64)]
     wave = [] if root is None else [root]
     while wave:
         out.append(keys_of(wave))
         below: list[Address] = []
         for address in wave:
-            needs = node_needs(OpenedObject(address, backend.objects.open(address), Kind.NODE))
+            try:
+                needs = node_needs(OpenedObject(address, store.open(address), Kind.NODE))
+            except ObjectMissingError:
+                if elsewhere:
+                    continue
+                raise
             below += [child for child, _ in needs.objects]
             if needs.fragments is not None:
                 out.append(address_keys(needs.fragments))
