@@ -22,7 +22,10 @@ from bench import (
     places,
     scan,
     take,
+    training,
     transfer,
+    upkeep,
+    vectors,
 )
 from bench.harness import Benchmark, Result
 from bench.places import Places
@@ -38,8 +41,11 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "compare": compare.benchmarks,
     "history": history.benchmarks,
     "transfer": transfer.benchmarks,
+    "vectors": vectors.benchmarks,
+    "upkeep": upkeep.benchmarks,
+    "training": training.benchmarks,
 }
-SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
+SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000
 QUICK_ROWS = 10_000
 

@@ -31,6 +31,9 @@ if _TYPE_CHECKING:
         diff,
         merge_base,
         prove,
+        publish_codec,
+        publish_rabitq_compressor,
+        train_and_publish_ivf_centroids,
     )
     from dreamdb.errors import (
         AlreadyExistsError,
@@ -59,6 +62,7 @@ if _TYPE_CHECKING:
     )
     from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, Diff, col
+    from dreamdb.training import Stream, mix, relation
     from dreamdb.transfer import RefMove, RepairReport, TransferReport
     from dreamdb.write import Conflict
 
@@ -100,6 +104,7 @@ __all__ = [
     "Space",
     "StateError",
     "StorageError",
+    "Stream",
     "Transaction",
     "TransferReport",
     "UnsupportedFormatError",
@@ -110,8 +115,13 @@ __all__ = [
     "connect",
     "diff",
     "merge_base",
+    "mix",
     "prove",
+    "publish_codec",
+    "publish_rabitq_compressor",
+    "relation",
     "show_versions",
+    "train_and_publish_ivf_centroids",
     "verify_proof",
 ]
 
@@ -137,6 +147,9 @@ _HOMES = {
         "prove",
         "diff",
         "merge_base",
+        "publish_codec",
+        "publish_rabitq_compressor",
+        "train_and_publish_ivf_centroids",
     ),
     "dreamdb.errors": (
         "AlreadyExistsError",
@@ -171,6 +184,11 @@ _HOMES = {
         "Comparison",
         "Diff",
         "col",
+    ),
+    "dreamdb.training": (
+        "Stream",
+        "mix",
+        "relation",
     ),
     "dreamdb.write": ("Conflict",),
     "dreamdb.transfer": (

@@ -54,6 +54,8 @@ class FieldType:
         Element type of a ``list``: a scalar kind or ``text``.
     fields : tuple of (str, FieldType), optional
         Members of a ``struct``, in order.
+    codec : str, optional
+        How an embedding is stored when not exactly, such as ``"sq8"``; see design/0017.
     """
 
     kind: str
@@ -63,6 +65,7 @@ class FieldType:
     shape: tuple[int, ...] | None = None
     item: FieldType | None = None
     fields: tuple[tuple[str, FieldType], ...] | None = None
+    codec: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """Return the canonical JSON form: only the members that are set."""
@@ -79,11 +82,14 @@ class FieldType:
             out["item"] = self.item.to_document()
         if self.fields is not None:
             out["fields"] = [[name, member.to_document()] for name, member in self.fields]
+        if self.codec is not None:
+            out["codec"] = self.codec
         return out
 
     def __str__(self) -> str:
         if self.kind == "embedding":
-            return f"embedding[{self.dim}]"
+            stored = "" if self.codec is None else f" as {self.codec.partition(':')[0]}"
+            return f"embedding[{self.dim}]{stored}"
         if self.kind == "tensor":
             return f"tensor<{self.dtype}>{list(self.shape or ())}"
         if self.kind == "list":

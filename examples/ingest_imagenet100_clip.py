@@ -7,6 +7,10 @@ The shards have Hugging Face's layout: ``<split>-*.parquet`` under --root or --r
 columns ``image: struct<bytes, path>`` and ``label: int``; class names come from the Parquet
 metadata or from --classes.  Each record keeps where it came from in the field ``source``, and what
 is stored already is neither read nor encoded again.
+
+--rabitq stores the embeddings as RaBitQ codes instead of exactly; with --rerank the exact vectors
+stay, and the codes serve searches.  --ivf trains centroids on the first batch and indexes every
+batch as it comes.
 """
 
 from __future__ import annotations
@@ -35,11 +39,8 @@ Encoder = Callable[[list[Image.Image]], np.ndarray]
 def main() -> None:
     parser = build_parser()
     options = parser.parse_args()
-    if options.ivf or options.rabitq:
-        parser.error(
-            "--ivf and --rabitq arrive with the vector release; leave them out: vectors are "
-            "stored exactly, and searches over them are exact"
-        )
+    if options.rerank and not options.rabitq:
+        parser.error("--rerank goes with --rabitq")
     if options.batch_size < 1 or (options.limit is not None and options.limit < 1):
         parser.error("--batch-size and --limit must be positive")
     try:
@@ -69,8 +70,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=int, default=256, help="records per commit")
     parser.add_argument("--limit", type=int, help="at most so many records of each split")
-    parser.add_argument("--ivf", action="store_true", help="not in this version")
-    parser.add_argument("--rabitq", action="store_true", help="not in this version")
+    parser.add_argument("--ivf", action="store_true", help="index the embeddings as they come")
+    parser.add_argument("--cells", type=int, default=256, help="cells of the index, at most")
+    parser.add_argument("--rabitq", action="store_true", help="store the embeddings as codes")
+    parser.add_argument("--bits", type=int, default=4, choices=(1, 2, 4, 8), help="per dimension")
+    parser.add_argument("--rerank", action="store_true", help="with --rabitq: keep exact vectors")
+    parser.add_argument("--seed", type=int, default=0, help="of centroids and codes")
     return parser
 
 
@@ -91,7 +96,7 @@ def ingest(options: argparse.Namespace) -> None:
                 encode = encode or load_encoder(options)
                 table = to_records(shard, batch, names, encode)
                 if ds is None:
-                    ds = create(options.dataset_name, options.backend, table)
+                    ds = create(options, table)
                 added += ds.append(table, message=f"{shard.path.name}, {table.num_rows} images")
                 progress.update(table.num_rows)
     total = ds.count() if ds is not None else 0
@@ -233,16 +238,35 @@ def open_existing(name: str, backend: str) -> vd.Dataset | None:
         return None
 
 
-def create(name: str, backend: str, table: pa.Table) -> vd.Dataset:
+def create(options: argparse.Namespace, first: pa.Table) -> vd.Dataset:
+    dim, backend = first.schema.field("embedding").type.list_size, options.backend
+    spatial_index = compressor = None
+    if options.ivf:
+        sample = first.column("embedding").combine_chunks().values.to_numpy().reshape(-1, dim)
+        cells = min(options.cells, len(sample))
+        spatial_index = vd.train_and_publish_ivf_centroids(
+            backend, sample, dim, k=cells, iterations=8, seed=options.seed
+        )
+    if options.rabitq:
+        compressor = vd.publish_rabitq_compressor(
+            backend, dim, seed=options.seed, bits_per_dim=options.bits
+        )
     schema = (
         vd.Schema()
         .add_image("image", mime="jpeg", required=True)
-        .add_embedding("embedding", dim=table.schema.field("embedding").type.list_size)
+        .add_embedding(
+            "embedding",
+            dim=dim,
+            algorithm="dreamdb.ivf-cosine" if options.ivf else "dreamdb.flat-cosine",
+            spatial_index=spatial_index,
+            compressor=compressor,
+            rerank=options.rerank,
+        )
         .add_scalar_categorical("label")
         .add_scalar_categorical("split", required=True)
         .add_scalar_string("source", required=True)
     )
-    return vd.Dataset.create(name, schema, backend=backend)
+    return vd.Dataset.create(options.dataset_name, schema, backend=backend)
 
 
 def to_records(shard: Shard, batch: Batch, names: list[str] | None, encode: Encoder) -> pa.Table:

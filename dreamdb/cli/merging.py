@@ -99,7 +99,9 @@ def _read_table(path: str) -> pa.Table:
         if suffix == ".csv":
             from pyarrow import csv
 
-            return csv.read_csv(path)
+            # Anchors derived from keys do not fit the int64 that would be guessed.
+            types = csv.ConvertOptions(column_types={"anchor": pa.uint64()})
+            return csv.read_csv(path, convert_options=types)
         if suffix == ".parquet":
             from pyarrow import parquet
 

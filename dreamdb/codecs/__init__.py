@@ -2,6 +2,7 @@
 
 from dreamdb.codecs.arrays import numbers_array
 from dreamdb.codecs.cell import ReadRange, anchors_behind, cell_value
+from dreamdb.codecs.coded import decode_vectors, encode_vectors, rows_of_lists, vectors_array
 from dreamdb.codecs.coerce import coerce
 from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
 from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
@@ -25,12 +26,16 @@ __all__ = [
     "check_canonical",
     "coerce",
     "decode",
+    "decode_vectors",
     "encode",
+    "encode_vectors",
     "field_type_of",
     "numbers_array",
+    "rows_of_lists",
     "stats_width",
     "tensor_from_storage",
     "tensor_to_storage",
     "tensor_type",
     "value_bounds",
+    "vectors_array",
 ]

@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dreamdb.codecs.coded import encode_vectors
 from dreamdb.codecs.columns import validity_of
 from dreamdb.codecs.from_arrow import convert_arrow
 from dreamdb.codecs.from_numpy import convert_numbers, convert_vectors
 from dreamdb.codecs.from_python import array_like, as_array, convert_python
 from dreamdb.codecs.logical import arrow_type
 from dreamdb.codecs.place import Place
+from dreamdb.errors import InvalidInputError
 from dreamdb.types import FieldType
+from dreamdb.vectors import stored_type
 
 __all__ = ["coerce"]
 
@@ -54,7 +57,8 @@ def coerce(
     Returns
     -------
     pyarrow.ChunkedArray
-        Of type ``arrow_type(ftype)``.  Memory that already fits is shared, not copied.
+        Of type ``arrow_type(ftype)``, for a field with a codec of the type of its codes.  Memory
+        that already fits is shared, not copied.
 
     Raises
     ------
@@ -76,9 +80,22 @@ def coerce(
             converted = convert_python(ftype, part, here)
         if required:
             _refuse_null(converted, here)
-        arrays += converted
+        arrays += converted if ftype.codec is None else _encoded(ftype, converted, here)
         at += len(part)
-    return pa.chunked_array([array for array in arrays if len(array)], arrow_type(ftype))
+    kept = [array for array in arrays if len(array)]
+    return pa.chunked_array(kept, arrow_type(stored_type(ftype)))
+
+
+def _encoded(ftype: FieldType, arrays: list[pa.Array[Any]], place: Place) -> list[pa.Array[Any]]:
+    out, at = [], 0
+    for array in arrays:
+        try:
+            out.append(encode_vectors(ftype, array))
+        except InvalidInputError as error:
+            row = at + int(error.details["row"])
+            raise place.error(row, str(error), error.hint) from None
+        at += len(array)
+    return out
 
 
 def _parts(values: Any, place: Place) -> list[Any]:

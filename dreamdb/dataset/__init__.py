@@ -4,10 +4,16 @@ from dreamdb.dataset.cloning import clone
 from dreamdb.dataset.comparing import diff, locate_version, merge_base
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
+from dreamdb.dataset.indexing import Evaluation, IndexAccess, IndexInfo
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.log import Log, LogRecord, describe_operation, format_time
 from dreamdb.dataset.maintained import Maintenance, prove
 from dreamdb.dataset.merging import STRATEGIES, MergeReport
+from dreamdb.dataset.publishing import (
+    publish_codec,
+    publish_rabitq_compressor,
+    train_and_publish_ivf_centroids,
+)
 from dreamdb.dataset.representation import format_nbytes
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
@@ -19,7 +25,10 @@ __all__ = [
     "STRATEGIES",
     "BackendLike",
     "Dataset",
+    "Evaluation",
     "Handle",
+    "IndexAccess",
+    "IndexInfo",
     "Log",
     "LogRecord",
     "Maintenance",
@@ -43,4 +52,7 @@ __all__ = [
     "merge_base",
     "open_space",
     "prove",
+    "publish_codec",
+    "publish_rabitq_compressor",
+    "train_and_publish_ivf_centroids",
 ]

@@ -179,8 +179,8 @@ def _check_target(
             change_cuts(target.stored, lambda known: {**known, **cuts})
             reload_cuts(target.cache)
             return found
-        if not shallow and here.items() <= cuts.items():
-            # The origin's history was cut later; what is here stays as it is.
+        if not shallow and cuts:
+            # The origin's history was expired since; what is here stays as it is.
             return found
     raise AlreadyExistsError(
         f"there is another kind of space at {target.url}: "

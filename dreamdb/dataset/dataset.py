@@ -16,16 +16,16 @@ from dreamdb.dataset.comparing import Comparing
 from dreamdb.dataset.locate import find_manifest, manifest_at
 from dreamdb.dataset.maintained import Maintained
 from dreamdb.dataset.merging import Merging
-from dreamdb.dataset.reading import Reading
 from dreamdb.dataset.representation import dataset_html, dataset_text
 from dreamdb.dataset.schema import Schema
 from dreamdb.dataset.session import BackendLike, open_space
 from dreamdb.dataset.syncing import Syncing
+from dreamdb.dataset.vector_options import bind_fields
+from dreamdb.dataset.vectors import Vectors
 from dreamdb.dataset.verbs import add_records
-from dreamdb.dataset.writing import Writing
 from dreamdb.errors import AlreadyExistsError, InvalidInputError, SchemaError
 from dreamdb.history import check_new_name, find_ref, is_tracking, resolve_ref
-from dreamdb.model import Content
+from dreamdb.model import Content, FieldList
 from dreamdb.objects import to_text
 from dreamdb.tracks import View
 from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
@@ -33,7 +33,7 @@ from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
 __all__ = ["Dataset"]
 
 
-class Dataset(Reading, Writing, Merging, Comparing, Syncing, Maintained):
+class Dataset(Vectors, Merging, Comparing, Syncing, Maintained):
     """A versioned dataset at one manifest.
 
     Open one with :meth:`create`, :meth:`open_ref`, :meth:`open_at` or :meth:`open_by_manifest`.
@@ -119,6 +119,8 @@ class Dataset(Reading, Writing, Merging, Comparing, Syncing, Maintained):
         notes = check_notes({} if metadata is None else metadata, "metadata")
         note = CommitNote(config.author(), "" if message is None else message)
         space = open_space(backend, storage_options=storage_options, create=True)
+        bound, indexes = bind_fields(space.cache, fields, schema.vector_options)
+        fields = FieldList.of(bound.values(), fields.key)
         if find_ref(space.backend, space.cache, name) is not None:
             raise AlreadyExistsError(
                 f"ref {name!r} exists already in {space.url}",
@@ -135,7 +137,7 @@ class Dataset(Reading, Writing, Merging, Comparing, Syncing, Maintained):
                     change = add_records(view, data, anchor=anchor)
                     content = change.apply(view, stage)
                     operation["rows"] = change.added
-                manifest = stage_root(stage, space.source, content, note, operation)
+                manifest = stage_root(stage, space.source, content, note, operation, indexes)
                 stage.flush()
             except BaseException:
                 stage.abort()
@@ -215,7 +217,7 @@ class Dataset(Reading, Writing, Merging, Comparing, Syncing, Maintained):
         if backend is None:
             raise InvalidInputError("open needs a backend", hint="backend='path/to/space'")
         handle = cls.open_ref(name, backend, storage_options=storage_options)
-        if schema is not None and schema != handle.schema:
+        if schema is not None and handle._bound(schema) != handle.schema:
             raise SchemaError(
                 f"{name!r} has another schema: {handle.schema!r}",
                 hint=f"given: {schema!r}; leave the schema out to take the stored one",
@@ -268,6 +270,11 @@ class Dataset(Reading, Writing, Merging, Comparing, Syncing, Maintained):
         """
         space = open_space(backend, storage_options=storage_options)
         return cls(space, None, find_manifest(space, manifest), "it was opened by manifest")
+
+    def _bound(self, schema: Schema) -> Schema:
+        """Return a schema with the codecs it names looked up in this space."""
+        bound, _ = bind_fields(self._space.cache, schema.to_fields(), schema.vector_options)
+        return Schema.of_fields(FieldList.of(bound.values()))
 
     @property
     def _inner(self) -> Self:

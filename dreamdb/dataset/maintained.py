@@ -127,14 +127,15 @@ class Maintenance:
         space = handle._space
         note = CommitNote(config.author(), "" if reason is None else reason)
         wanted = _anchors(anchors)
-        with handle._lock:
-            report = purge_records(
-                space.backend, space.source, handle._manifest, wanted, note, dry_run=dry_run
-            )
-            if not dry_run:
+        # Not under the handle's lock: a transaction holds the space first and takes that later.
+        report = purge_records(
+            space.backend, space.source, handle._manifest, wanted, note, dry_run=dry_run
+        )
+        if not dry_run:
+            with handle._lock:
                 handle._move(handle._manifest)
-        if not dry_run and handle.name in report.moved:
-            handle.refresh()
+            if handle.name in report.moved:
+                handle.refresh()
         return report
 
     def absent(self, anchors: Any) -> AbsenceReport:

@@ -113,8 +113,8 @@ class Merging(Versions):
         Raises
         ------
         MergeConflictError
-            When conflicts stay open: ``details["conflicts"]`` is their table.  Nothing was
-            written.
+            When conflicts stay open: ``details["conflicts"]`` is their table.  The branch is as
+            it was.
         ConflictError
             When only a fast-forward was allowed.
         InvalidInputError

@@ -23,7 +23,6 @@ from dreamdb.errors import AnchorNotFoundError, InvalidInputError, SchemaError
 from dreamdb.model import ANCHOR
 from dreamdb.read import (
     FieldSummary,
-    Predicate,
     ScanPlan,
     check_batch_size,
     col,
@@ -31,7 +30,6 @@ from dreamdb.read import (
     output_schema,
     parse_where,
     scan_batches,
-    search_exact,
     summarise,
     to_batch,
 )
@@ -40,7 +38,7 @@ from dreamdb.tracks import gather
 from dreamdb.types import BLOB_KINDS
 from dreamdb.write import anchor_array
 
-__all__ = ["Reading"]
+__all__ = ["Reading", "scalar_of"]
 
 _OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
 
@@ -55,8 +53,14 @@ _COMPARE: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 
 
-def _scalar(value: Any) -> Any:
-    """Return a value that Arrow understands; records hold times as numpy's."""
+def scalar_of(value: Any) -> Any:
+    """Return a value that Arrow understands; records hold times as numpy's.
+
+    Parameters
+    ----------
+    value : object
+        As a record holds it.
+    """
     if isinstance(value, np.datetime64):
         return pa.scalar(int(value.astype("M8[ns]").astype(np.int64)), pa.timestamp("ns"))
     return value
@@ -497,13 +501,13 @@ class Reading(Handle):
         if verb in ("is null", "is not null"):
             return column.is_null() if verb == "is null" else column.is_valid()
         if verb in ("in", "not in"):
-            values = [_scalar(v) for v in value]
+            values = [scalar_of(v) for v in value]
             if kind == "float" and 0 in values:
                 # Arrow looks values up by their bits: zero has two forms.
                 values += [0.0, -0.0]
             found = column.isin(values)
             return ~found & column.is_valid() if verb == "not in" else found
-        return _COMPARE[verb](column, _scalar(value))
+        return _COMPARE[verb](column, scalar_of(value))
 
     def distinct_values(self, field: str) -> list[Any]:
         """Return the distinct values of a scalar field, sorted, without null.
@@ -527,117 +531,3 @@ class Reading(Handle):
         Cost: 1 object read per tree node; no values are read.
         """
         return [summarise(self._view, name) for name in self._view.content.schema]
-
-    def search(
-        self,
-        field: str,
-        queries: Any,
-        k: int = 10,
-        where: object = None,
-        *,
-        metric: str | None = None,
-        fields: Sequence[str] = (),
-    ) -> pa.Table:
-        """Find the nearest vectors, exactly.
-
-        Parameters
-        ----------
-        field : str
-            An embedding field.
-        queries : array-like of float32, shape (dim,) or (n, dim)
-            One or many queries.
-        k : int
-            Records per query; fewer when fewer exist.
-        where : Expression or str, optional
-            Only records for which it holds.
-        metric : str, optional
-            ``cosine``, ``dot`` or ``l2``; default by the field's algorithm.
-        fields : sequence of str
-            Further fields to return.
-
-        Returns
-        -------
-        Table
-            ``_query``, ``_anchor``, ``_score`` (larger is better; for l2 the negative squared
-            distance), then the fields; best first within each query.
-
-        Notes
-        -----
-        Cost: the field's whole track, once for all queries.
-        """
-        view = self._view
-        names = view.check_fields(list(fields))
-        view.check_fields([field])
-        predicate: Predicate | None = parse_where(where, view.content.schema)
-        found = search_exact(view, field, queries, k, predicate=predicate, metric=metric)
-        if names:
-            extra = self.take(found.column(ANCHOR), names)
-            for name in names:
-                found = found.append_column(extra.schema.field(name), extra.column(name))
-        return found
-
-    def iter_vector(
-        self,
-        field: str,
-        query: Any,
-        top_k: int = 10,
-        batch_size: int = 256,
-        where: object = None,
-        where_eq: tuple[str, Any] | Mapping[str, Any] | None = None,
-        nprobe: int | None = None,
-        fields: Sequence[str] | None = None,
-        rerank_mode: str | None = None,
-        as_numpy: bool = True,
-    ) -> Iterator[dict[str, Any]]:
-        """Find the nearest vectors and stream the records, best first, for existing programs.
-
-        Parameters
-        ----------
-        field : str
-            An embedding field.
-        query : array-like of float32, shape (dim,)
-            One query.
-        top_k : int
-            How many records.
-        batch_size : int
-            Records per batch.
-        where : Expression or str, optional
-            Only records for which it holds.
-        where_eq : pair or mapping, optional
-            Field and value that records must have.
-        nprobe, rerank_mode
-            Accepted and not needed: the search is exact.
-        fields : sequence of str, optional
-            Further fields; default: all.
-        as_numpy : bool
-            Scores and anchors as numpy arrays, else as lists.
-
-        Yields
-        ------
-        dict
-            ``_time_anchors``, ``_score`` and one list or matrix per field.
-        """
-        if where_eq is not None:
-            pairs = list(where_eq.items() if isinstance(where_eq, Mapping) else [where_eq])
-            if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-                raise InvalidInputError(f"where_eq is a field and a value, not {where_eq!r}")
-            parsed = parse_where(where, self._view.content.schema)
-            joined = None if parsed is None else parsed.expression
-            for name, value in pairs:
-                self._view.check_fields([name])
-                equal = col(name) == _scalar(value)
-                joined = equal if joined is None else joined & equal
-            where = joined
-        names = self._view.check_fields(fields)
-        found = self.search(field, query, top_k, where)
-        size = check_batch_size(batch_size)
-        for start in range(0, found.num_rows, size):
-            part = found.slice(start, size)
-            table = self.take(part.column(ANCHOR), names)
-            batch = table.combine_chunks().to_batches()[0]
-            out = self._columns_of(batch)
-            out["_score"] = np.array(part.column("_score").to_pylist(), np.float32)
-            if not as_numpy:
-                out["_score"] = out["_score"].tolist()
-                out["_time_anchors"] = out["_time_anchors"].tolist()
-            yield out

@@ -61,7 +61,7 @@ def dataset_text(dataset: Dataset) -> str:
     names = list(schema)
     for name in names[:_MAX_FIELDS]:
         track = view.track(name)
-        notes = [str(track.ftype), format_nbytes(track.nbytes)]
+        notes = [str(track.declared), format_nbytes(track.nbytes)]
         if track.nulls:
             notes.append(f"{track.nulls:,} null")
         if name == schema.key:
@@ -86,7 +86,7 @@ def dataset_html(dataset: Dataset) -> str:
         track = view.track(name)
         cells = (
             html.escape(name),
-            html.escape(str(track.ftype)),
+            html.escape(str(track.declared)),
             format_nbytes(track.nbytes),
             f"{track.nulls:,}",
             _preview(dataset, name),

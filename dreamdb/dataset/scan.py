@@ -100,7 +100,8 @@ class Scan:
         ]
         for name in plan.fields:
             track = self._view.track(name)
-            lines.append(f"    {name}: {track.ftype}, {track.nbytes:,} bytes in all")
+            lossy = "" if track.declared.codec is None else ", reconstructed from codes"
+            lines.append(f"    {name}: {track.declared}, {track.nbytes:,} bytes in all{lossy}")
         if plan.predicate is not None:
             lines.append(f"  where:  {plan.predicate.expression}")
             lines.append(f"          reads {', '.join(plan.predicate.fields)}")

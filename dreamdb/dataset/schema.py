@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import pyarrow as pa
 
 from dreamdb.codecs import field_type_of
+from dreamdb.dataset.vector_options import VectorOptions, check_options
 from dreamdb.errors import FieldNotFoundError, SchemaError, nearest_hint
 from dreamdb.model import (
     Field,
@@ -61,14 +62,6 @@ def scalar_type(value_type: object) -> FieldType:
     return field_type(kind)
 
 
-def _later(compressor: object, spatial_index: object) -> None:
-    if compressor is not None or spatial_index is not None:
-        raise SchemaError(
-            "compressor and spatial_index are not available in this version",
-            hint="leave them out: vectors are stored exactly and searched exactly",
-        )
-
-
 class Schema:
     """The fields of a dataset, in order.
 
@@ -84,6 +77,7 @@ class Schema:
 
     def __init__(self) -> None:
         self._fields: dict[str, Field] = {}
+        self._options: dict[str, VectorOptions] = {}
 
     def _add(
         self,
@@ -187,14 +181,18 @@ class Schema:
         name: str,
         dim: int,
         algorithm: str = "dreamdb.flat-cosine",
-        spatial_index: bytes | None = None,
-        compressor: bytes | None = None,
+        spatial_index: bytes | str | None = None,
+        compressor: bytes | str | None = None,
         rerank: bool = False,
         *,
         required: bool = False,
         rows_per_fragment: int | None = None,
     ) -> Self:
         """Add a field of float32 vectors.
+
+        Without ``compressor`` vectors are stored exactly.  With one, only codes are stored and
+        reads return the least-squares reconstruction; ``rerank=True`` keeps the exact vectors,
+        which are then what reads return, and uses the codes for searching.
 
         Parameters
         ----------
@@ -203,26 +201,33 @@ class Schema:
         dim : int
             Length of each vector.
         algorithm : str
-            Similarity of searches: ``dreamdb.flat-cosine``, ``-dot``, ``-l2`` (``ivf`` and
-            ``lsh`` names are accepted; results are exact).
-        spatial_index, compressor : bytes, optional
-            Not available in this version.
+            Similarity of searches: ``dreamdb.flat-cosine``, ``-dot``, ``-l2``, or the same with
+            ``ivf``; ``dreamdb.lsh-cosine`` is accepted for ``ivf``.
+        spatial_index : bytes or str, optional
+            What ``train_and_publish_ivf_centroids`` returned: the field is indexed, and the index
+            follows every append.
+        compressor : bytes or str, optional
+            What ``publish_codec`` or ``publish_rabitq_compressor`` returned, or a codec's name:
+            ``float16``, ``sq8``, ``rabitq-1``, ``-2``, ``-4``, ``-8``.
         rerank : bool
-            Keep exact vectors; always so in this version.
+            Keep exact vectors beside the codes.
         required : bool
             Refuse nulls.
         rows_per_fragment : int, optional
             Default: about 4 MiB.
         """
-        _later(compressor, spatial_index)
+        options = check_options(spatial_index, compressor, rerank)
         ftype = field_type("embedding", dim=dim)
-        return self._add(
+        self._add(
             name,
             ftype,
             required=required,
             rows_per_fragment=rows_per_fragment,
             algorithm=check_algorithm(algorithm),
         )
+        if options.spatial_index is not None or options.compressor is not None:
+            self._options[name] = options
+        return self
 
     def add_tensor(
         self,
@@ -424,6 +429,11 @@ class Schema:
         out = cls()
         out._fields = {name: fields[name] for name in fields}
         return out
+
+    @property
+    def vector_options(self) -> dict[str, VectorOptions]:
+        """Codecs and spatial indexes as they were given to :meth:`add_embedding`, by field."""
+        return dict(self._options)
 
     def to_fields(self, key: str | None = None) -> FieldList:
         """Return the stored form.

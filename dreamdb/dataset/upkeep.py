@@ -44,7 +44,7 @@ class Upkeep:
         """Find objects that no ref and no recent move of a ref needs, and take them away.
 
         Commits of other processes may go on; each waits for a moment while a batch of objects is
-        taken away.
+        taken away.  Transactions that are open are waited for.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Upkeep:
 
         Notes
         -----
-        Cost: 1 listing; for each ref of the space 1 read per manifest, content and tree node.
+        Cost: 1 listing, 1 read per manifest, content and tree node that some ref needs.
         """
         if isinstance(refs, str):
             refs = [refs]

@@ -16,7 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dreamdb.codecs import coerce, numbers_array
+from dreamdb.dataset.vector_options import VectorOptions, bind_field
 from dreamdb.errors import AlreadyExistsError, AnchorNotFoundError, InvalidInputError, SchemaError
+from dreamdb.index import IndexRoot
 from dreamdb.model import Field, check_algorithm, check_field_name, default_rungs
 from dreamdb.read import ScanPlan, matching_rows, parse_where
 from dreamdb.tracks import View, gather
@@ -40,6 +42,7 @@ __all__ = [
     "delete_records",
     "layer_field",
     "set_cells",
+    "vector_field",
     "write_layer",
 ]
 
@@ -255,6 +258,49 @@ def layer_field(
     if algorithm is not None:
         check_algorithm(algorithm)
     return Field(name, ftype, rung=rung, floor=floor, parent=parent, algorithm=algorithm)
+
+
+def vector_field(
+    view: View,
+    name: str,
+    ftype: FieldType,
+    options: VectorOptions,
+    *,
+    parent: str | None,
+    algorithm: str,
+) -> tuple[Field, IndexRoot | None]:
+    """Return the definition of a layer of vectors, and how it is indexed.
+
+    Parameters
+    ----------
+    view : View
+        The records.
+    name : str
+        The layer.
+    ftype : FieldType
+        An embedding.
+    options : VectorOptions
+        Codec and spatial index; none keep those of an existing field.
+    parent : str or None
+        The field it was derived from.
+    algorithm : str
+        Similarity.
+    """
+    old = view.content.schema.find(name)
+    codec = None if old is None else old.type.codec
+    if old is not None and old.type == replace(ftype, codec=codec):
+        ftype = old.type
+    field = layer_field(view, name, ftype, parent=parent, algorithm=algorithm)
+    if options.compressor is None and options.spatial_index is None:
+        return field, None
+    bound, index = bind_field(view.source.cache, field, options)
+    if old is not None and bound.type != old.type:
+        raise SchemaError(
+            f"the field {name!r} is {old.type}, not {bound.type}",
+            hint=f"ds.reencode({name!r}, codec) changes how a field is stored",
+            field=name,
+        )
+    return bound, index
 
 
 def write_layer(view: View, field: Field, samples: object, mode: str) -> Change:

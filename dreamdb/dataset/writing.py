@@ -15,6 +15,7 @@ from dreamdb import config
 from dreamdb.dataset import verbs
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.schema import Schema, scalar_type
+from dreamdb.dataset.vector_options import bind_fields, check_options
 from dreamdb.errors import InvalidInputError, SchemaError, StateError
 from dreamdb.model import field_type
 from dreamdb.tracks import View
@@ -28,6 +29,7 @@ from dreamdb.write import (
     RenameField,
     SetMetadata,
     Stage,
+    WriteLayer,
     anchor_of_key,
     check_notes,
     commit,
@@ -242,8 +244,8 @@ class WriteVerbs:
         parent_field: str | None,
         dim: int,
         algorithm: str = "dreamdb.flat-cosine",
-        spatial_index: bytes | None = None,
-        compressor: bytes | None = None,
+        spatial_index: bytes | str | None = None,
+        compressor: bytes | str | None = None,
         rerank: bool = False,
         samples: Any = (),
         mode: str = "create",
@@ -258,27 +260,29 @@ class WriteVerbs:
             As in :meth:`add_scalar_layer`.
         dim : int
             Length of each vector.
-        algorithm : str
+        algorithm, spatial_index, compressor, rerank
             As in :meth:`Schema.add_embedding`.
-        spatial_index, compressor : bytes, optional
-            Not available in this version.
-        rerank : bool
-            Keep exact vectors; always so in this version.
 
         Returns
         -------
         int
             How many records have been given a value.
         """
-        if spatial_index is not None or compressor is not None:
-            raise SchemaError(
-                "compressor and spatial_index are not available in this version",
-                hint="leave them out: vectors are stored exactly",
-            )
+        options = check_options(spatial_index, compressor, rerank)
         view = self._look()
         ftype = field_type("embedding", dim=dim)
-        field = verbs.layer_field(view, name, ftype, parent=parent_field, algorithm=algorithm)
-        return self._layer(verbs.write_layer(view, field, samples, mode), message)
+        field, index = verbs.vector_field(
+            view, name, ftype, options, parent=parent_field, algorithm=algorithm
+        )
+        change = verbs.write_layer(view, field, samples, mode)
+        if isinstance(change, WriteLayer):
+            change.index = index
+        elif index is not None:
+            raise InvalidInputError(
+                f"mode='update' changes records of {name!r}, not how it is indexed",
+                hint=f"ds.index.build({name!r})",
+            )
+        return self._layer(change, message)
 
     def add_image_layer(
         self,
@@ -324,7 +328,14 @@ class WriteVerbs:
         """
         if not isinstance(fields, Schema) or not len(fields):
             raise SchemaError("add_fields takes a Schema", hint="Schema().add_text('caption')")
-        changes = [AddField(replace(fields[name], order=None)) for name in fields]
+        bound, indexes = bind_fields(
+            self._look().source.cache,
+            {name: fields[name] for name in fields},
+            fields.vector_options,
+        )
+        changes = [
+            AddField(replace(field, order=None), indexes.get(name)) for name, field in bound.items()
+        ]
         for change in changes:
             change.check(self._look())
         self._apply_all(changes, message)

@@ -14,7 +14,12 @@ from typing import Final
 
 import numpy as np
 
-from dreamdb.errors import IntegrityError, ObjectMissingError, StorageError
+from dreamdb.errors import (
+    IntegrityError,
+    ObjectMissingError,
+    StorageError,
+    UnsupportedFormatError,
+)
 from dreamdb.maintain.garbage import Garbage, rank_garbage
 from dreamdb.maintain.mark import Marks, keys_of
 from dreamdb.maintain.roots import roots, starting_points
@@ -109,10 +114,14 @@ def mark_roots(backend: Backend, marks: Marks, *, now_ns: int) -> int:
     ------
     IntegrityError
         When a root cannot be followed: nothing may be called garbage then.
+    UnsupportedFormatError
+        When a newer version wrote something whose needs this one does not know.
     """
     try:
         starts = starting_points(marks.source, roots(backend, now_ns=now_ns))
         marks.mark(starts)
+    except UnsupportedFormatError:
+        raise
     except (IntegrityError, ObjectMissingError) as error:
         raise IntegrityError(
             f"garbage cannot be told while the space is damaged: {error}",

@@ -34,7 +34,7 @@ def check_complete(backend: Backend, source: Source, manifest: Address) -> None:
         _require(backend, manifest)
         named = load_manifest(source.cache, manifest).content
         content, _ = resolve_content(source.cache, named, fresh=True)
-        for address, _ in reachable_objects(source, [content]):
+        for address, _ in reachable_objects(backend, source, [content]):
             _require(backend, address)
     except ObjectMissingError as error:
         raise ObjectMissingError(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dreamdb.errors import ObjectMissingError
-from dreamdb.maintain.reach import Needs, address_keys, needs_of, node_needs
+from dreamdb.maintain.reach import LEAVES, Needs, address_keys, needs_of, node_needs
 from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend, kept_objects
 from dreamdb.tracks import Source
@@ -43,9 +43,15 @@ class Marks:
     ----------
     backend, source : Backend, Source
         The space.  Nodes are read past the caches: a mark would only push out what readers use.
+    known : dict, optional
+        What objects name, by address; used instead of reading them, and added to.  Several marks
+        of one space may share it.
     """
 
-    def __init__(self, backend: Backend, source: Source) -> None:
+    def __init__(
+        self, backend: Backend, source: Source, *, known: dict[Address, Needs] | None = None
+    ) -> None:
+        self._known = known
         # Looking for garbage must not fetch what a partial clone keeps elsewhere.
         self._store = kept_objects(backend)
         self.source = source
@@ -105,18 +111,31 @@ class Marks:
         }
         self._seen.update(out)
         self._add(keys_of(list(out)))
-        return list(out.items())
+        return [(address, kind) for address, kind in out.items() if kind not in LEAVES]
 
     def _read(self, wave: list[tuple[Address, Kind | None]]) -> list[Needs]:
         return [self._needs(address, kind) for address, kind in wave]
 
     def _needs(self, address: Address, kind: Kind | None) -> Needs:
+        if self._known is None:
+            return self._look(address, kind)
+        needs = self._known.get(address)
+        if needs is None:
+            needs = self._known[address] = self._look(address, kind)
+        return needs
+
+    def _look(self, address: Address, kind: Kind | None) -> Needs:
         if kind is Kind.NODE:
             return node_needs(OpenedObject(address, self._store.open(address), kind))
         if kind is not Kind.CONTENT:
             # What this process remembers says nothing about what is stored.
             self.source.cache.forget(address)
-        opened = self.source.cache.open(address, kind)
+        try:
+            opened = self.source.cache.open(address, kind)
+        except ObjectMissingError:
+            if kind is not Kind.INDEX:
+                raise
+            return Needs([])  # Derived: an older version's collector may have taken it.
         return needs_of(self.source, address, opened, fresh=True)
 
     def _add(self, keys: Keys) -> None:
@@ -127,7 +146,11 @@ class Marks:
 
     def _settle(self) -> None:
         if self._loose:
-            self._keys = np.unique(np.concatenate([self._keys, *self._loose]))
+            keys = np.concatenate([self._keys, *self._loose])
+            keys.sort()  # Faster than numpy.unique, which hashes first.
+            self._keys = (
+                keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
+            )
             self._loose, self._num_loose = [], 0
 
     @property

@@ -33,7 +33,14 @@ from dreamdb.objects import Kind, to_text
 from dreamdb.store import Backend, RefValue, documents_of, trash_of
 from dreamdb.tracks import Source, View, find_in_keys
 from dreamdb.types import Address
-from dreamdb.write import CommitNote, Removed, Stage, make_manifest, remove_records
+from dreamdb.write import (
+    CommitNote,
+    Removed,
+    Stage,
+    follow_indexes,
+    make_manifest,
+    remove_records,
+)
 
 __all__ = ["AbsenceReport", "PurgeReport", "check_absent", "purge_records"]
 
@@ -251,7 +258,11 @@ def _purge(
         for name, (tip, value, _) in tips.items():
             content = _content_of(source, tip)
             operation = {"name": "purge", "rows": len(held[content])}
-            made = make_manifest(source, replaced[content], (tip,), operation, note)
+            # Segments of fragments that were rewritten hold codes of purged vectors: left out.
+            before, after = source.content(content), source.content(replaced[content])
+            known_indexes = load_manifest(source.cache, tip).indexes
+            indexes = follow_indexes(stage, source, before, after, known_indexes, ())
+            made = make_manifest(source, replaced[content], (tip,), operation, note, indexes)
             moves.append((name, value, stage.document(Kind.MANIFEST, made.encode())))
         stage.flush()
     except BaseException:

@@ -12,15 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
-from dreamdb.history import load_manifest, open_content
+from dreamdb.history import load_manifest, resolve_content
+from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Node, Tag
-from dreamdb.objects import Kind, OpenedObject, to_text
+from dreamdb.objects import Kind, OpenedObject, from_text, to_text
+from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address
+from dreamdb.vectors import parse_codec
 
-__all__ = ["Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+__all__ = ["LEAVES", "Needs", "address_keys", "needs_of", "node_needs", "reachable_objects"]
+
 
 Keys = npt.NDArray[np.uint64]
+
+LEAVES = frozenset({Kind.FRAGMENT, Kind.CODEC, Kind.SPATIAL_INDEX, Kind.INDEX_SEGMENT})
+"""Kinds that name nothing: they need not be opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,22 @@ def needs_of(
         return node_needs(opened)
     if opened.kind is Kind.MANIFEST:
         manifest = load_manifest(source.cache, address)
-        content = open_content(source.cache, manifest.content, fresh=fresh)
+        content, passed = resolve_content(source.cache, manifest.content, fresh=fresh)
+        # An index of a content that was redacted holds codes of purged vectors: it goes as well.
+        texts = () if passed else manifest.indexes.values()
+        indexes = [(from_text(text), Kind.INDEX) for text in texts]
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
-        return Needs([*parents, (content.address, Kind.CONTENT)])
+        return Needs([*parents, *indexes, (content, Kind.CONTENT)])
     if opened.kind is Kind.CONTENT:
         return _content_needs(source, Content.decode(opened.view()))
+    if opened.kind is Kind.INDEX:
+        index = IndexRoot.decode(opened.view())
+        segments = [(one.segment, Kind.INDEX_SEGMENT) for one in index.segments.values()]
+        cells = [] if index.centroids is None else [(index.centroids, Kind.SPATIAL_INDEX)]
+        return Needs([*segments, *cells])
+    if opened.kind in LEAVES:
+        return Needs([])
     if opened.kind is Kind.TAG:
         return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
     raise IntegrityError(
@@ -84,8 +101,11 @@ def _content_needs(source: Source, content: Content) -> Needs:
     elsewhere: list[Address | None] = []
     for name, root in content.tracks.items():
         (here if kept is None or name in kept else elsewhere).append(root)
+    types = [field.type for field in content.schema.fields]
+    codecs = {parse_codec(t.codec, t.dim).address for t in types if t.codec is not None}
+    needed = [(root, Kind.NODE) for root in here if root is not None]
     return Needs(
-        [(root, Kind.NODE) for root in here if root is not None],
+        [*needed, *((codec, Kind.CODEC) for codec in sorted(codecs))],
         elsewhere=tuple(root for root in elsewhere if root is not None),
     )
 
@@ -120,13 +140,13 @@ def address_keys(addresses: npt.NDArray[np.uint8]) -> Keys:
 
 
 def reachable_objects(
-    source: Source, starts: list[Address], *, lenient: bool = False
+    backend: Backend, source: Source, starts: list[Address], *, lenient: bool = False
 ) -> Iterator[tuple[Address, Kind | None]]:
     """Yield every object the starts need, each once, the referring one first.
 
     Parameters
     ----------
-    source : Source
+    backend, source : Backend, Source
         The space.
     starts : list of Address
         Manifests and tags.
@@ -150,7 +170,7 @@ def reachable_objects(
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
-        if kind is Kind.FRAGMENT:
+        if kind in LEAVES:
             yield address, kind
             continue
         try:
@@ -159,6 +179,8 @@ def reachable_objects(
         except DreamDBError as error:
             if optional and isinstance(error, ObjectMissingError):
                 continue
+            if kind is Kind.INDEX and isinstance(error, ObjectMissingError):
+                continue  # Derived: an older version's collector may have taken it.
             if not lenient:
                 raise
             needs = Needs([])

@@ -5,20 +5,18 @@ Source: design/0015 section 7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import ObjectMissingError
 from dreamdb.history import load_manifest, resolve_ref
 from dreamdb.maintain.mark import Marks, keys_of
-from dreamdb.maintain.reach import address_keys, node_needs
+from dreamdb.maintain.reach import Needs, address_keys
 from dreamdb.maintain.roots import starting_points
 from dreamdb.model import ANCHOR
-from dreamdb.objects import Kind, OpenedObject
-from dreamdb.store import Backend, kept_objects
+from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import Address
 
@@ -145,20 +143,21 @@ def disk_usage(backend: Backend, source: Source, refs: Sequence[str] | None = No
 
     Notes
     -----
-    Cost: 1 listing; for each ref 1 read per manifest, content and tree node that it needs.
+    Cost: 1 listing, 1 read per manifest, content and tree node that some ref needs.
     """
     wanted = None if refs is None else {resolve_ref(backend, source.cache, r).name for r in refs}
     sizes = _Sizes(backend)
     needs: dict[str, Keys] = {}
+    known: dict[Address, Needs] = {}
     for name, value in backend.refs.list():
-        marks = Marks(backend, source)
+        marks = Marks(backend, source, known=known)
         marks.mark(starting_points(source, [(name, value)]))
         needs[name] = marks.keys
     every = np.concatenate(list(needs.values())) if needs else np.empty(0, np.uint64)
     keys, counts = np.unique(every, return_counts=True)
     alone = keys[counts == 1]
     told = tuple(
-        _ref_usage(backend, source, sizes, name, own, alone)
+        _ref_usage(backend, source, sizes, name, own, alone, known)
         for name, own in needs.items()
         if wanted is None or name in wanted
     )
@@ -166,7 +165,13 @@ def disk_usage(backend: Backend, source: Source, refs: Sequence[str] | None = No
 
 
 def _ref_usage(
-    backend: Backend, source: Source, sizes: _Sizes, name: str, own: Keys, alone: Keys
+    backend: Backend,
+    source: Source,
+    sizes: _Sizes,
+    name: str,
+    own: Keys,
+    alone: Keys,
+    known: Mapping[Address, Needs],
 ) -> RefUsage:
     found = resolve_ref(backend, source.cache, name)
     content = source.content(load_manifest(source.cache, found.manifest).content)
@@ -175,8 +180,7 @@ def _ref_usage(
     for field, root in trees.items():
         if root is None and field == _TOMBSTONES:
             continue
-        elsewhere = field in content.tracks and not _keeps(source, field)
-        tree = _tree_keys(backend, root, elsewhere=elsewhere)
+        tree = _tree_keys(root, known)
         unique = sizes.of(np.intersect1d(tree, alone))[1]
         fields.append(FieldUsage(field, *sizes.of(tree), unique))
     unique = sizes.of(np.intersect1d(own, alone))[1]
@@ -184,25 +188,17 @@ def _ref_usage(
     return RefUsage(name, kind, *sizes.of(own), unique, tuple(fields))
 
 
-def _keeps(source: Source, field: str) -> bool:
-    return source.cache.fields is None or field in source.cache.fields
-
-
-def _tree_keys(backend: Backend, root: Address | None, *, elsewhere: bool) -> Keys:
-    """Return the marking keys of a tree's nodes and fragments, as far as they are here."""
-    store = kept_objects(backend)
+def _tree_keys(root: Address | None, known: Mapping[Address, Needs]) -> Keys:
+    """Return the marking keys of a tree's nodes and fragments."""
     out = [np.empty(0, np.uint64)]
     wave = [] if root is None else [root]
     while wave:
         out.append(keys_of(wave))
         below: list[Address] = []
         for address in wave:
-            try:
-                needs = node_needs(OpenedObject(address, store.open(address), Kind.NODE))
-            except ObjectMissingError:
-                if elsewhere:
-                    continue
-                raise
+            needs = known.get(address)
+            if needs is None:
+                continue  # A partial clone keeps it elsewhere.
             below += [child for child, _ in needs.objects]
             if needs.fragments is not None:
                 out.append(address_keys(needs.fragments))

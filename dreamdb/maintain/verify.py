@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError, ObjectMissingError
 from dreamdb.history import load_manifest, resolve_address, resolve_content, skip_address
+from dreamdb.index import IndexRoot, Segment, SpatialIndex
 from dreamdb.maintain.reach import reachable_objects
 from dreamdb.maintain.roots import roots, starting_points
 from dreamdb.model import (
@@ -28,10 +29,11 @@ from dreamdb.model import (
     leaf_entries,
     track_cuts,
 )
-from dreamdb.objects import Kind, to_text
+from dreamdb.objects import Kind, from_text, to_text
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source, Track, View, anchor_values
-from dreamdb.types import ZERO_ADDRESS, Address
+from dreamdb.types import ZERO_ADDRESS, Address, FieldType
+from dreamdb.vectors import Codec, parse_codec
 
 __all__ = ["Damage", "VerifyReport", "verify_space"]
 
@@ -158,7 +160,7 @@ class _Verifier:
                 starts = starting_points(self._source, [(name, value)])
             except DreamDBError:
                 continue  # The ref itself is the damage, and is named already.
-            reached = reachable_objects(self._source, starts, lenient=True)
+            reached = reachable_objects(self._backend, self._source, starts, lenient=True)
             for needed in {to_text(one) for one, _ in reached} & set(hurt):
                 hurt[needed].append(name)
         self.report.damage = [
@@ -203,12 +205,17 @@ class _Verifier:
         if manifest.content not in self._objects:
             self._source.cache.forget(manifest.content)
         content_address, passed = resolve_content(self._source.cache, manifest.content)
+        if not passed:
+            for name, text in manifest.indexes.items():
+                self._guard(ref, partial(self._index, from_text(text)), name=name)
         if manifest.content in self._contents:
             return
         self._contents.add(manifest.content)
         self.report.redactions += [one for one in passed if one not in self.report.redactions]
         content = Content.decode(self._count(content_address, Kind.CONTENT))
         view = View(self._source, content)
+        for member in content.schema.fields:
+            self._guard(ref, partial(self._codec, member.type), name=member.name)
         self._guard(ref, partial(self._track, ref, ANCHOR, view))
         for name in content.schema:
             self._guard(ref, partial(self._field, ref, name, view), name=name)
@@ -253,6 +260,36 @@ class _Verifier:
                     f"the manifest {to_text(address)} has another skip address than its history",
                     object=to_text(address),
                 )
+
+    def _codec(self, ftype: FieldType) -> None:
+        """Check that the codec object of a field stored as codes is there and says the same."""
+        if ftype.codec is None:
+            return
+        codec = parse_codec(ftype.codec, ftype.dim)
+        if Codec.decode(self._count(codec.address, Kind.CODEC)) != codec:
+            raise FormatError("a codec object says something else than its address")
+
+    def _index(self, address: Address) -> None:
+        """Check an index and its segments; those that are gone cost speed, not answers."""
+        if ("index", address) in self._checked or self._backend.objects.size(address) is None:
+            return
+        self._checked.add(("index", address))
+        root = IndexRoot.decode(self._count(address, Kind.INDEX))
+        cells = 1
+        if root.centroids is not None:
+            if self._backend.objects.size(root.centroids) is None:
+                return
+            payload = self._count(root.centroids, Kind.SPATIAL_INDEX)
+            cells = SpatialIndex.decode(payload).cells
+        for one in root.segments.values():
+            if not self._data or self._backend.objects.size(one.segment) is None:
+                continue
+            self._count(one.segment, Kind.INDEX_SEGMENT)
+            opened = self._source.cache.open(one.segment, Kind.INDEX_SEGMENT)
+            segment = Segment(opened, root.codec, cells, None)
+            segment.verify_all()
+            if segment.rows != one.rows:
+                raise FormatError("an index names another number of vectors than its segment has")
 
     def _track(self, ref: str, name: str, view: View) -> None:
         track = view.track(name)

@@ -19,6 +19,8 @@ from dreamdb.types import Address, Bytes
 __all__ = ["Content", "Manifest", "Tag", "check_space", "new_space", "skip_generation"]
 
 FORMAT: Final = 1
+CODED_FORMAT: Final = 2
+"""Of contents in which a field is stored as codes: readers of format 1 must refuse them."""
 REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CUTS, PARTIAL, REDACTIONS})
 
 
@@ -39,9 +41,9 @@ def _optional(value: Any, what: str) -> Address | None:
     return None if value is None else _address(value, what)
 
 
-def _members(document: dict[str, Any], names: set[str], what: str) -> None:
+def _members(document: dict[str, Any], names: set[str], what: str, latest: int = FORMAT) -> None:
     version = document.get("format")
-    if type(version) is not int or version != FORMAT:
+    if type(version) is not int or not FORMAT <= version <= latest:
         raise UnsupportedFormatError(
             f"a {what} has format {version!r}",
             hint="a newer dreamdb wrote it: pip install -U dreamdb",
@@ -101,7 +103,7 @@ class Content:
         """Return the payload of the content object."""
         return encode_document(
             {
-                "format": FORMAT,
+                "format": self._format(),
                 "schema": self.schema.to_document(),
                 "timeline": _text(self.timeline),
                 "tracks": {name: _text(root) for name, root in self.tracks.items()},
@@ -109,6 +111,10 @@ class Content:
                 "metadata": dict(self.metadata),
             }
         )
+
+    def _format(self) -> int:
+        coded = any(field.type.codec is not None for field in self.schema.fields)
+        return CODED_FORMAT if coded else FORMAT
 
     @classmethod
     def decode(cls, payload: Bytes) -> Content:
@@ -119,7 +125,7 @@ class Content:
     def from_document(cls, document: dict[str, Any]) -> Content:
         """Check a decoded content object."""
         names = {"format", "schema", "timeline", "tracks", "tombstones", "metadata"}
-        _members(document, names, "content")
+        _members(document, names, "content", CODED_FORMAT)
         schema = FieldList.from_document(document["schema"])
         tracks = document["tracks"]
         if not isinstance(tracks, dict) or set(tracks) != set(schema):
@@ -128,13 +134,16 @@ class Content:
         roots = {name: _optional(tracks[name], f"the track {name!r}") for name in schema}
         if any((root is None) != (timeline is None) for root in roots.values()):
             raise FormatError("a content has tracks without a timeline, or the reverse")
-        return cls(
+        content = cls(
             schema,
             timeline,
             roots,
             _optional(document["tombstones"], "the tombstones"),
             _strings(document["metadata"], "the metadata"),
         )
+        if content._format() != document["format"]:
+            raise FormatError("a content's format does not fit its fields")
+        return content
 
 
 def skip_generation(generation: int) -> int:
@@ -167,6 +176,9 @@ class Manifest:
         The caller's own notes, such as a run id.
     nonce : str
         Random, so that two writers never make the same manifest.
+    indexes : mapping of str to str
+        Text address of each indexed field's index; derived from the content, so readers may pass
+        over what they do not know.
     """
 
     content: Address
@@ -179,6 +191,7 @@ class Manifest:
     operation: Mapping[str, Any]
     application: Mapping[str, str] = field(default_factory=dict)
     nonce: str = field(default_factory=lambda: os.urandom(8).hex())
+    indexes: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the payload of the manifest object."""
@@ -186,7 +199,7 @@ class Manifest:
             {
                 "format": FORMAT,
                 "content": to_text(self.content),
-                "indexes": {},
+                "indexes": dict(self.indexes),
                 "parents": [to_text(p) for p in self.parents],
                 "generation": self.generation,
                 "skip": _text(self.skip),
@@ -218,7 +231,6 @@ class Manifest:
         operation = document["operation"]
         if not isinstance(operation, dict) or not isinstance(operation.get("name"), str):
             raise FormatError("a manifest's operation is malformed")
-        _strings(document["indexes"], "the indexes")
         generation = _count(document["generation"], "the generation")
         if (generation == 0) != (not parents):
             raise FormatError("a manifest's generation does not fit its parents")
@@ -233,6 +245,7 @@ class Manifest:
             operation,
             _strings(document["application"], "the application notes"),
             _str(document["nonce"], "the nonce"),
+            _strings(document["indexes"], "the indexes"),
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from dreamdb.errors import FieldNotFoundError, FormatError, SchemaError, nearest_hint
 from dreamdb.model.cuts import LADDER, nearest_rung
 from dreamdb.types import FieldType
+from dreamdb.vectors import parse_codec
 
 __all__ = ["ANCHOR", "Field", "FieldList", "check_field_name", "default_rungs", "field_type"]
 
@@ -94,7 +95,10 @@ def field_type(kind: str, **members: Any) -> FieldType:
         When a member is missing, unknown or out of range.
     """
     if kind == "embedding":
-        return FieldType(kind, dim=_positive(members.get("dim"), "dim", MAX_DIM))
+        dim, codec = _positive(members.get("dim"), "dim", MAX_DIM), members.get("codec")
+        if codec is not None:
+            parse_codec(codec, dim)
+        return FieldType(kind, dim=dim, codec=codec)
     if kind == "tensor":
         dtype = members.get("dtype")
         try:

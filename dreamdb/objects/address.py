@@ -54,6 +54,7 @@ class Kind(IntEnum):
     REDACTION = 9
     RECEIPT = 10
     CATALOG = 11
+    INDEX_SEGMENT = 12
 
 
 _CONTEXT: Final = {kind: f"dreamdb v1 {kind.name.lower().replace('_', '-')}" for kind in Kind}

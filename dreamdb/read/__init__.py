@@ -3,6 +3,7 @@
 from dreamdb.read.blame import last_writer
 from dreamdb.read.compare import Comparison, compare_views
 from dreamdb.read.difference import Diff, FieldStat
+from dreamdb.read.nearest import SearchOptions, search_nearest
 from dreamdb.read.output import output_array, output_schema, output_type
 from dreamdb.read.plan import ScanPlan, ScanReport, check_batch_size, to_batch
 from dreamdb.read.predicate import Predicate, col, parse_where
@@ -19,6 +20,7 @@ __all__ = [
     "Predicate",
     "ScanPlan",
     "ScanReport",
+    "SearchOptions",
     "check_batch_size",
     "col",
     "compare_views",
@@ -32,6 +34,7 @@ __all__ = [
     "parse_where",
     "scan_batches",
     "search_exact",
+    "search_nearest",
     "summarise",
     "to_batch",
 ]

@@ -226,10 +226,10 @@ def compare_views(views: Sequence[tuple[str, View]], fields: Sequence[str]) -> C
 
 def _column(view: View, field: str, anchors: Anchors, *, aligned: bool) -> pa.ChunkedArray:
     track = view.track(field)
-    dtype = output_type(track.ftype)
+    dtype = output_type(track.declared)
     if aligned and not view.num_dead:
         chunks = track.chunks(0, track.rows)
-        return pa.chunked_array([output_array(track.ftype, c, dtype) for c in chunks], dtype)
+        return pa.chunked_array([output_array(track.declared, c, dtype) for c in chunks], dtype)
     rows = view.find(anchors)
     found = rows >= 0
     values = gather(track, rows[found])
@@ -237,4 +237,4 @@ def _column(view: View, field: str, anchors: Anchors, *, aligned: bool) -> pa.Ch
         index = np.zeros(len(rows), np.int64)
         index[found] = np.arange(int(found.sum()))
         values = values.take(numbers_array(index, found))
-    return pa.chunked_array([output_array(track.ftype, values, dtype)], dtype)
+    return pa.chunked_array([output_array(track.declared, values, dtype)], dtype)

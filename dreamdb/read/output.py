@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from dreamdb.codecs import arrow_type, tensor_from_storage, tensor_type
+from dreamdb.codecs import arrow_type, decode_vectors, tensor_from_storage, tensor_type
 from dreamdb.errors import InvalidInputError
 from dreamdb.model import ANCHOR, FieldList
 from dreamdb.types import FieldType
@@ -79,12 +79,14 @@ def _schema_of(
 
 
 def output_array(ftype: FieldType, array: pa.Array, dtype: pa.DataType) -> pa.Array:
-    """Convert a logical array to its output type.
+    """Convert a stored array to its output type; codes become the vectors they stand for.
 
     Vectors come with offset 0 and a child of exactly their rows, so that
     ``column.values.to_numpy().reshape(rows, dim)`` is right; nothing is copied.
     """
     if ftype.kind in ("embedding", "tensor"):
+        if ftype.codec is not None:
+            return decode_vectors(ftype, array)
         array = _rebase(array)
         if ftype.kind == "tensor":
             return tensor_from_storage(ftype, array)

@@ -17,12 +17,24 @@ from dreamdb.model import ANCHOR
 from dreamdb.read.plan import ScanPlan
 from dreamdb.read.predicate import Predicate
 from dreamdb.read.scan import matching_rows
-from dreamdb.tracks import Track, View, gather, validity
+from dreamdb.tracks import Track, View, gather, validity, vectors_of
 
-__all__ = ["METRICS", "search_exact"]
+__all__ = [
+    "METRICS",
+    "best_of",
+    "check_k",
+    "check_queries",
+    "metric_of",
+    "normalised",
+    "result_table",
+    "score_blocks",
+    "scores_of",
+    "search_exact",
+]
 
 METRICS: Final = ("cosine", "dot", "l2")
 _BLOCK: Final = 65_536
+_LARGEST: Final = float(np.finfo(np.float32).max)
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 
@@ -62,6 +74,13 @@ def check_queries(queries: object, dim: int) -> Vectors:
     return np.ascontiguousarray(array)
 
 
+def check_k(k: object) -> int:
+    """Return how many records a query asks for, checked."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise InvalidInputError(f"k must be a positive integer, not {k!r}")
+    return int(k)
+
+
 def search_exact(
     view: View,
     name: str,
@@ -99,33 +118,59 @@ def search_exact(
     Cost: the whole track of the field, once for all queries.
     """
     metric = metric_of(view, name, metric)
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise InvalidInputError(f"k must be a positive integer, not {k!r}")
+    k = check_k(k)
     track = view.track(name)
-    matrix = check_queries(queries, int(track.ftype.dim or 0))
+    matrix = check_queries(queries, int(track.declared.dim or 0))
     if metric == "cosine":
-        matrix = _normalised(matrix)
+        matrix = normalised(matrix)
     wanted = None
     if predicate is not None:
         plan = ScanPlan(fields=(), predicate=predicate, start=0, stop=view.rows)
         found = list(matching_rows(view, plan))
         wanted = np.concatenate(found) if found else np.empty(0, np.int64)
+    return result_table(view, *score_blocks(view, track, wanted, matrix, metric, k))
+
+
+def score_blocks(
+    view: View, track: Track, wanted: Positions | None, matrix: Vectors, metric: str, k: int
+) -> tuple[list[Positions], list[Vectors]]:
+    """Return the best rows of each query and their scores, by comparing every vector.
+
+    Parameters
+    ----------
+    view, track : View, Track
+        What to compare.
+    wanted : ndarray of int64, optional
+        Increasing rows that count.
+    matrix : ndarray of float32, shape (n, dim)
+        Queries; for ``cosine`` of length 1.
+    metric : str
+        ``cosine``, ``dot`` or ``l2``.
+    k : int
+        Records per query.
+    """
     best_rows = np.empty((len(matrix), 0), np.int64)
     best_scores = np.empty((len(matrix), 0), np.float32)
     for rows, vectors in _blocks(view, track, wanted):
-        scores = _scores(matrix, vectors, metric)
-        best_rows, best_scores = _merge(best_rows, best_scores, rows, scores, int(k))
-    return _result(view, best_rows, best_scores)
+        scores = scores_of(matrix, vectors, metric)
+        best_rows, best_scores = _merge(best_rows, best_scores, rows, scores, k)
+    return list(best_rows), list(best_scores)
 
 
-def _normalised(vectors: Vectors) -> Vectors:
+def normalised(vectors: Vectors) -> Vectors:
+    """Return vectors of length 1; zero vectors stay zero."""
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     return (vectors / np.where(norms == 0, 1.0, norms)).astype(np.float32)
 
 
+def best_of(rows: Positions, scores: Vectors, k: int) -> tuple[Positions, Vectors]:
+    """Return the ``k`` best of some rows, best first; equal scores go to the earlier row."""
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[order], scores[order]
+
+
 def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
     """Yield rows and their vectors: visible, not null, and wanted."""
-    dim = int(track.ftype.dim or 0)
     _, starts, ends = track.flat()
     dead = view.dead()
     for index in range(len(starts)):
@@ -146,13 +191,7 @@ def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
                 if array.null_count == len(array):
                     continue
                 keep &= validity(array)
-            child = array.values
-            vectors = np.frombuffer(
-                child.buffers()[1],
-                np.float32,
-                len(array) * dim,
-                (child.offset + array.offset * dim) * 4,
-            ).reshape(-1, dim)
+            vectors = vectors_of(track, array)
             rows = np.arange(start, stop)
             if not keep.all():
                 rows, vectors = rows[keep], vectors[keep]
@@ -160,7 +199,8 @@ def _blocks(view: View, track: Track, wanted: Positions | None) -> Any:
                 yield rows, vectors
 
 
-def _scores(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
+def scores_of(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
+    """Return the score of each vector for each query, shape (queries, vectors)."""
     scores: npt.NDArray[Any]
     if metric == "l2":
         # The difference of large squares: float32 would lose the distance between near vectors.
@@ -168,13 +208,14 @@ def _scores(queries: Vectors, vectors: Vectors, metric: str) -> Vectors:
     else:
         scores = queries @ vectors.T
     if metric == "cosine":
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+        wide = vectors.astype(np.float64)
+        norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         scores = scores / np.where(norms == 0, 1.0, norms)[None, :]
     elif metric == "l2":
         squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
         own = np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
         scores = 2.0 * scores - squares[None, :] - own[:, None]
-        scores = np.minimum(scores, 0.0)
+        scores = np.clip(scores, -_LARGEST, 0.0)
     out: Vectors = scores.astype(np.float32)
     return out
 
@@ -195,18 +236,19 @@ def _merge(
     return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
-def _result(view: View, rows: Positions, scores: Vectors) -> pa.Table:
-    flat = rows.reshape(-1)
+def result_table(view: View, rows: list[Positions], scores: list[Vectors]) -> pa.Table:
+    """Return what was found as a table: query, anchor, score."""
+    flat = np.concatenate([*rows, np.empty(0, np.int64)])
     anchors = np.empty(len(flat), np.uint64)
     if len(flat):
-        unique, inverse = np.unique(flat, return_inverse=True)
-        column = gather(view.timeline, unique)
-        anchors = np.frombuffer(column.buffers()[1], np.uint64, len(column))[inverse]
-    query = np.repeat(np.arange(len(rows), dtype=np.int32), rows.shape[1])
+        column = gather(view.timeline, flat)
+        anchors = np.frombuffer(column.buffers()[1], np.uint64, len(column))
+    query = np.repeat(np.arange(len(rows), dtype=np.int32), [len(one) for one in rows])
+    joined = np.concatenate([*scores, np.empty(0, np.float32)])
     return pa.table(
         {
             "_query": numbers_array(query),
             ANCHOR: numbers_array(anchors),
-            "_score": numbers_array(scores.reshape(-1)),
+            "_score": numbers_array(joined.astype(np.float32)),
         }
     )

@@ -66,7 +66,7 @@ def summarise(view: View, name: str) -> FieldSummary:
         low, high = bound.low, bound.high
     return FieldSummary(
         name,
-        str(track.ftype),
+        str(track.declared),
         track.rows,
         track.nulls,
         track.nbytes,

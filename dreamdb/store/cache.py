@@ -92,7 +92,7 @@ class ObjectCache:
         payloads are the system's page cache and do not count.
     kept : ObjectStore, optional
         Where all but nodes and fragments come from: a partial clone has them itself, and what it
-        lacks of them was cut away or redacted.
+        lacks of them was cut away, redacted, or is derived.
     """
 
     def __init__(

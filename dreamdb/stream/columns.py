@@ -15,7 +15,15 @@ import numpy.typing as npt
 from dreamdb.errors import DreamDBError, InvalidInputError
 from dreamdb.model import ANCHOR
 from dreamdb.stream.epoch import EpochOrder
-from dreamdb.tracks import NUMPY_KINDS, Track, View, gather_list, gather_numpy, increasing
+from dreamdb.tracks import (
+    NUMPY_KINDS,
+    Track,
+    View,
+    decode_gathered,
+    gather_list,
+    gather_numpy,
+    increasing,
+)
 
 __all__ = ["NULLS", "ColumnReader", "step_batches"]
 
@@ -102,7 +110,7 @@ class ColumnReader:
             values, valid = gather_numpy(track, ordered, order)
             if valid is not None and self._nulls == "raise" and not valid.all():
                 raise _null_error(name, track, int(anchors[int(np.argmin(valid))]))
-            out[name] = values
+            out[name] = decode_gathered(track, values)
             if self._nulls == "mask":
                 out[f"{name}_mask"] = np.ones(len(rows), np.bool_) if valid is None else valid
         return out
@@ -114,7 +122,7 @@ def _row_nbytes(track: Track) -> int:
 
 def _null_error(name: str, track: Track, anchor: int) -> InvalidInputError:
     return InvalidInputError(
-        f"the record {anchor} has no {name!r} ({track.ftype}), and an array cannot hold a null",
+        f"the record {anchor} has no {name!r} ({track.declared}), and an array cannot hold a null",
         hint="nulls='zero' or nulls='mask', or where=vd.col(...).is_valid()",
         field=name,
         anchor=anchor,

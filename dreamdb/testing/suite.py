@@ -7,6 +7,9 @@ one from a test framework::
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
     def test_contract(check, tmp_path):
         check(lambda: MyBackend(tmp_path))
+
+A backend that offers documents, a trash, or objects with stamps keeps ``DOCUMENT_CHECKS``,
+``TRASH_CHECKS`` and ``STAMP_CHECKS`` too; :func:`check_backend` looks for them.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from dreamdb.store import StampedObjects, trash_of
 from dreamdb.testing import hold_checks, object_checks, ref_checks
+from dreamdb.testing.document_checks import DOCUMENT_CHECKS, TRASH_CHECKS
 from dreamdb.testing.samples import Check, OpenSpace
+from dreamdb.testing.stamp_checks import STAMP_CHECKS
 
 __all__ = ["CHECKS", "check_backend"]
 
@@ -28,7 +34,7 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def check_backend(make_space: Callable[[], OpenSpace]) -> None:
-    """Run every check, each on an empty space of its own.
+    """Run every check that concerns a backend, each on an empty space of its own.
 
     Parameters
     ----------
@@ -40,5 +46,13 @@ def check_backend(make_space: Callable[[], OpenSpace]) -> None:
     AssertionError
         From the first check that fails.
     """
-    for check in CHECKS:
+    backend = make_space()()
+    checks = list(CHECKS)
+    if getattr(backend, "documents", None) is not None:
+        checks += DOCUMENT_CHECKS
+    if trash_of(backend) is not None:
+        checks += TRASH_CHECKS
+    if isinstance(backend.objects, StampedObjects):
+        checks += STAMP_CHECKS
+    for check in checks:
         check(make_space())

@@ -27,5 +27,7 @@ except ImportError:
 from dreamdb.torch.batch_array import BatchArray
 from dreamdb.torch.dataset import DreamDBDataset
 from dreamdb.torch.passes import BatchIterator
+from dreamdb.torch.permutation import Permutation
+from dreamdb.torch.training_loader import TrainingLoader
 
-__all__ = ["BatchArray", "BatchIterator", "DreamDBDataset"]
+__all__ = ["BatchArray", "BatchIterator", "DreamDBDataset", "Permutation", "TrainingLoader"]

@@ -4,11 +4,13 @@ from dreamdb.tracks.alignment import Alignment, align, differing_cells, differin
 from dreamdb.tracks.equality import cells_equal
 from dreamdb.tracks.gather import (
     NUMPY_KINDS,
+    decode_gathered,
     gather,
     gather_list,
     gather_numpy,
     increasing,
     validity,
+    vectors_of,
 )
 from dreamdb.tracks.source import Fragment, Source
 from dreamdb.tracks.track import Track
@@ -25,6 +27,7 @@ __all__ = [
     "align",
     "anchor_values",
     "cells_equal",
+    "decode_gathered",
     "differing_cells",
     "differing_fragments",
     "find_in_keys",
@@ -33,4 +36,5 @@ __all__ = [
     "gather_numpy",
     "increasing",
     "validity",
+    "vectors_of",
 ]

@@ -23,6 +23,7 @@ __all__ = ["Alignment", "align", "differing_cells", "differing_fragments"]
 
 Anchors = npt.NDArray[np.uint64]
 Positions = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 _BLOCK_ROWS: Final = 1 << 16
 _BLOCK_NBYTES: Final = 16 << 20
@@ -93,7 +94,7 @@ def _row_of(left_out: Positions, rank: Positions) -> Positions:
     return rank + np.searchsorted(left_out - np.arange(len(left_out)), rank, "right")
 
 
-def _among(values: Positions, members: Positions) -> npt.NDArray[np.bool_]:
+def _among(values: Positions, members: Positions) -> Bools:
     if not len(members):
         return np.zeros(len(values), np.bool_)
     at = np.minimum(np.searchsorted(members, values), len(members) - 1)
@@ -114,7 +115,7 @@ def align(left: Track, right: Track) -> Alignment:
         # Among anchors equal addresses under equal last keys are equal anchors, wherever they are.
         runs = differing_entries(left.root, right.root, left.stats, load=load)
     (here, rows), (there, others) = _anchors_of(left, runs[0]), _anchors_of(right, runs[1])
-    gone, come = ~_holds(there, here), ~_holds(here, there)
+    gone, come = _lone(here, there)
     return Alignment(rows[gone], others[come], here[gone], there[come], left.rows, right.rows)
 
 
@@ -130,12 +131,22 @@ def _anchors_of(track: Track, runs: EntryRuns) -> tuple[Anchors, Positions]:
     return np.concatenate(anchors), np.concatenate(rows)
 
 
-def _holds(members: Anchors, anchors: Anchors) -> npt.NDArray[np.bool_]:
-    """Return which anchors are among increasing members."""
-    if not len(members):
-        return np.zeros(len(anchors), np.bool_)
-    at = np.minimum(np.searchsorted(members, anchors), len(members) - 1)
-    return np.asarray(members[at] == anchors)
+def _lone(left: Anchors, right: Anchors) -> tuple[Bools, Bools]:
+    """Return which of two runs of increasing anchors are not in the other."""
+    if len(left) == len(right) and np.array_equal(left, right):
+        none = np.zeros(len(left), np.bool_)
+        return none, none
+    joined = np.concatenate([left, right])
+    # Sorting two sorted runs is merging them: several times quicker than searching.
+    order = np.argsort(joined, kind="stable")
+    ordered = joined[order]
+    repeated = ordered[1:] == ordered[:-1]
+    alone = np.ones(len(joined), np.bool_)
+    alone[1:] &= ~repeated
+    alone[:-1] &= ~repeated
+    lone = np.empty(len(joined), np.bool_)
+    lone[order] = alone
+    return lone[: len(left)], lone[len(left) :]
 
 
 def differing_fragments(

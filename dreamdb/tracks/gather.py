@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import numbers_array
+from dreamdb.codecs import numbers_array, rows_of_lists
 from dreamdb.tracks.addressed import (
     AddressedBlobs,
     AddressedRows,
@@ -23,8 +23,18 @@ from dreamdb.tracks.addressed import (
 from dreamdb.tracks.buffers import empty
 from dreamdb.tracks.track import Track
 from dreamdb.types import BLOB_KINDS
+from dreamdb.vectors import decode_rows, parse_codec
 
-__all__ = ["NUMPY_KINDS", "gather", "gather_list", "gather_numpy", "increasing", "validity"]
+__all__ = [
+    "NUMPY_KINDS",
+    "decode_gathered",
+    "gather",
+    "gather_list",
+    "gather_numpy",
+    "increasing",
+    "validity",
+    "vectors_of",
+]
 
 Positions = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -188,6 +198,23 @@ def gather_numpy(
     size = track.arrow.list_size
     out, valid = _gather_fixed(track, rows, order, np.dtype(ftype.dtype or np.float32), size)
     return out.reshape(len(rows), *(ftype.shape or (size,))), valid
+
+
+def decode_gathered(track: Track, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what :func:`gather_numpy` gave with codes as the vectors they stand for."""
+    declared = track.declared
+    if declared.codec is None:
+        return values
+    return decode_rows(parse_codec(declared.codec, declared.dim), values)
+
+
+def vectors_of(track: Track, array: pa.Array) -> npt.NDArray[np.float32]:
+    """Return a slice of an embedding's track as vectors, shape (n, dim); zeros under nulls."""
+    declared = track.declared
+    if declared.codec is None:
+        return rows_of_lists(array, np.float32)
+    rows = rows_of_lists(array, np.uint8)
+    return decode_rows(parse_codec(declared.codec, declared.dim), rows)
 
 
 def validity(array: pa.Array) -> npt.NDArray[np.bool_]:

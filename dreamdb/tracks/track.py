@@ -17,6 +17,7 @@ from dreamdb.errors import FormatError
 from dreamdb.model import Entries, empty_entries, leaf_entries, stats_kind
 from dreamdb.tracks.source import Fragment, Source
 from dreamdb.types import ADDRESS_SIZE, ZERO_ADDRESS, Address, FieldType
+from dreamdb.vectors import stored_type
 
 __all__ = ["Track"]
 
@@ -33,7 +34,8 @@ class Track:
     source : Source
         Where nodes and fragments come from.
     ftype : FieldType
-        What the values are.
+        What the values are.  For a field with a codec, :attr:`declared` is that, and
+        :attr:`ftype` what is stored: rows of codes.
     rung, floor : int
         Where the track is cut.
     root : Address or None
@@ -44,12 +46,13 @@ class Track:
         self, source: Source, ftype: FieldType, rung: int, floor: int, root: Address | None
     ) -> None:
         self.source = source
-        self.ftype = ftype
+        self.declared = ftype
+        self.ftype = stored_type(ftype)
         self.rung = rung
         self.floor = floor
         self.root = root
         self.stats = stats_kind(ftype.kind)
-        self.arrow = arrow_type(ftype)
+        self.arrow = arrow_type(self.ftype)
         self._flat: tuple[Entries, Positions, Positions] | None = None
         self._addresses: list[Address] | None = None
         # Prepared by `gather` when it is first asked for; False when it cannot be.

@@ -149,7 +149,7 @@ class View:
             root = self.content.timeline if name == ANCHOR else self.content.tracks.get(name)
             if root is not None and root == track.root:
                 field = self.content.schema[name] if name != ANCHOR else None
-                if field is None or field.type == track.ftype:
+                if field is None or field.type == track.declared:
                     self._tracks[name] = track
 
     def check_fields(self, fields: object) -> list[str]:

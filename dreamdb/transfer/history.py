@@ -12,14 +12,16 @@ from typing import Final
 
 from dreamdb.errors import DreamDBError, FormatError, IntegrityError, ObjectMissingError
 from dreamdb.history import load_manifest, reload_cuts
+from dreamdb.index import IndexRoot
 from dreamdb.model import CUTS, REDACTIONS, Content, Manifest, Node, required_features
-from dreamdb.objects import Kind, SealedObject, to_text
+from dreamdb.objects import Kind, SealedObject, from_text, to_text
 from dreamdb.transfer.copier import Copier, damaged_at
 from dreamdb.transfer.manifests import Reached, missing_manifests
 from dreamdb.transfer.place import Place
 from dreamdb.transfer.redacted import RedactedContents
 from dreamdb.transfer.trees import TreeCopy, Trees
 from dreamdb.types import Address
+from dreamdb.vectors import parse_codec
 
 __all__ = ["HistoryCopy"]
 
@@ -29,10 +31,14 @@ _AHEAD: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """A manifest, its content, and what of both the target lacks."""
+    """A manifest, its content, and what of both the target lacks.
+
+    ``content_address`` is another one than the manifest's where that was redacted.
+    """
 
     manifest: Manifest
     content: Content
+    content_address: Address
     sealed: list[SealedObject | None]
 
 
@@ -56,6 +62,8 @@ class HistoryCopy:
         self._trees = TreeCopy(copier, self._base_node)
         self._flushed = time.monotonic()
         self._looked = False
+        # Codecs and parts of indexes: most versions name the same ones.
+        self._leaves: set[Address] = set()
         self._contents = RedactedContents(copier.origin, copier.target, known=False)
         self.num_manifests = 0
 
@@ -112,24 +120,24 @@ class HistoryCopy:
         try:
             manifest = Manifest.decode(payload)
             at = manifest.content
-            payload, sealed_content = self._open_content(at)
+            at, payload, sealed_content = self._open_content(at)
             content = Content.decode(payload)
         except FormatError as error:
             if "object" in error.details:
                 raise
             error.details["object"] = to_text(at)
             raise damaged_at(error, self._origin.url) from None
-        return _Version(manifest, content, [sealed_content, sealed_manifest])
+        return _Version(manifest, content, at, [sealed_content, sealed_manifest])
 
-    def _open_content(self, content: Address) -> tuple[memoryview, SealedObject | None]:
+    def _open_content(self, content: Address) -> tuple[Address, memoryview, SealedObject | None]:
         wanted = self._contents.in_target(content)
         try:
-            return self._copier.document(wanted, Kind.CONTENT)
+            return wanted, *self._copier.document(wanted, Kind.CONTENT)
         except ObjectMissingError:
             instead = self._contents.in_origin(wanted)
             if instead == wanted:
                 raise
-            return self._copier.document(instead, Kind.CONTENT)
+            return instead, *self._copier.document(instead, Kind.CONTENT)
 
     def _trees_of(
         self, address: Address, version: _Version, others: Mapping[Address, _Version]
@@ -144,6 +152,11 @@ class HistoryCopy:
 
     def _copy_version(self, address: Address, version: _Version, trees: Trees) -> None:
         self._trees.copy(trees)
+        for field in version.content.schema.fields:
+            if field.type.codec is not None:
+                codec = parse_codec(field.type.codec, field.type.dim).address
+                self._copy_once(codec, Kind.CODEC)
+        self._copy_indexes(version)
         for sealed in version.sealed:
             if sealed is not None:
                 self._copier.put(sealed)
@@ -153,6 +166,42 @@ class HistoryCopy:
         if time.monotonic() - self._flushed > _FLUSH_AFTER_S:
             self._copier.flush()
             self._flushed = time.monotonic()
+
+    def _copy_indexes(self, version: _Version) -> None:
+        """Copy what the origin has of a version's indexes; they are derived, so it may lack some.
+
+        Those of a content that was redacted hold codes of what was purged.
+        """
+        if version.content_address != version.manifest.content:
+            return
+        for field, text in version.manifest.indexes.items():
+            index = from_text(text)
+            if index in self._leaves or not self._target.keeps(field):
+                continue
+            self._leaves.add(index)
+            try:
+                payload, sealed = self._copier.document(index, Kind.INDEX)
+            except ObjectMissingError:
+                continue
+            root = IndexRoot.decode(payload)
+            for one in root.segments.values():
+                self._copy_derived(one.segment, Kind.INDEX_SEGMENT)
+            if root.centroids is not None:
+                self._copy_derived(root.centroids, Kind.SPATIAL_INDEX)
+            if sealed is not None:
+                self._copier.put(sealed)
+
+    def _copy_derived(self, address: Address, kind: Kind) -> None:
+        if address in self._leaves or self._copier.has(address):
+            return
+        nbytes = self._origin.backend.objects.size(address)
+        if nbytes is not None:
+            self._copy_once(address, kind, nbytes)
+
+    def _copy_once(self, address: Address, kind: Kind, nbytes: int = 0) -> None:
+        if address not in self._leaves:
+            self._leaves.add(address)
+            self._copier.copy(address, kind, nbytes)
 
     def _base_content(self, manifest: Address) -> Content:
         """Return the content of a manifest that the target has."""

@@ -22,6 +22,7 @@ from dreamdb.write.commit import (
     stage_root,
 )
 from dreamdb.write.conflicts import Conflict, Conflicts, Resolution
+from dreamdb.write.indexes import Recode, SetIndex, follow_indexes, publish
 from dreamdb.write.keys import KEY_KINDS, anchor_of_key
 from dreamdb.write.merge_commit import MergeOutcome, apply_change, merge_into
 from dreamdb.write.moves import deleted_value, move_branch, previous_tip, restore_ref
@@ -43,10 +44,12 @@ __all__ = [
     "DeleteRecords",
     "DropField",
     "MergeOutcome",
+    "Recode",
     "Removed",
     "RenameField",
     "Resolution",
     "SetCells",
+    "SetIndex",
     "SetMetadata",
     "Slab",
     "Stage",
@@ -62,10 +65,12 @@ __all__ = [
     "create_ref",
     "create_snapshot",
     "deleted_value",
+    "follow_indexes",
     "make_manifest",
     "merge_into",
     "move_branch",
     "previous_tip",
+    "publish",
     "remove_records",
     "restore_ref",
     "slabs",

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dreamdb.errors import AlreadyExistsError, ConflictError, SchemaError
+from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Field, check_field_name
 from dreamdb.tracks import View, cells_equal, gather
 from dreamdb.types import FieldType
@@ -204,12 +205,15 @@ class WriteLayer:
         One value per anchor.
     mode : str
         ``create`` refuses an existing field, ``replace`` writes the whole track anew.
+    index : IndexRoot, optional
+        How the layer is to be indexed.
     """
 
     field: Field
     anchors: Anchors
     values: pa.ChunkedArray
     mode: str
+    index: IndexRoot | None = None
 
     def apply(self, view: View, stage: Stage) -> Content:
         """See :class:`Change`."""
@@ -254,6 +258,7 @@ class AddField:
     """Add an empty field: null for every record."""
 
     field: Field
+    index: IndexRoot | None = None
 
     def check(self, view: View) -> None:
         """Raise unless the field can be added."""
@@ -286,8 +291,9 @@ class AddField:
 
 def _no_values(ftype: FieldType) -> pa.ChunkedArray:
     from dreamdb.codecs import arrow_type
+    from dreamdb.vectors import stored_type
 
-    return pa.chunked_array([], arrow_type(ftype))
+    return pa.chunked_array([], arrow_type(stored_type(ftype)))
 
 
 @dataclass(slots=True)

@@ -21,12 +21,14 @@ from dreamdb.errors import (
     StorageError,
 )
 from dreamdb.history import find_ref, is_ancestor, load_manifest, resolve_address, skip_address
+from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Manifest
 from dreamdb.objects import Kind
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source, View
 from dreamdb.types import Address
 from dreamdb.write.changes import Change
+from dreamdb.write.indexes import follow_indexes, stage_indexes
 from dreamdb.write.stage import Stage
 
 __all__ = [
@@ -147,13 +149,14 @@ def make_manifest(
     parents: Sequence[Address],
     operation: Mapping[str, Any],
     note: CommitNote,
+    indexes: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Return a manifest that follows its parents in generation and in time.
 
     Parameters
     ----------
     source : Source
-        The space's caches.
+        Where the parents come from.
     content : Address
         The state.
     parents : sequence of Address
@@ -162,9 +165,14 @@ def make_manifest(
         What the manifest records.
     note : CommitNote
         Author, message, notes.
+    indexes : mapping of str to str, optional
+        Roots of the indexes; default: those of the first parent, which stay right, since segments
+        belong to fragments.
     """
     before = [load_manifest(source.cache, p) for p in parents]
     generation = max((m.generation for m in before), default=-1) + 1
+    if indexes is None:
+        indexes = before[0].indexes if before else {}
     return Manifest(
         content=content,
         parents=tuple(parents),
@@ -175,6 +183,7 @@ def make_manifest(
         time_ns=max([time.time_ns()] + [m.time_ns + 1 for m in before]),
         operation=operation,
         application=note.application,
+        indexes=indexes,
     )
 
 
@@ -184,6 +193,7 @@ def stage_root(
     content: Content,
     note: CommitNote,
     operation: Mapping[str, Any],
+    indexes: Mapping[str, IndexRoot] | None = None,
 ) -> Address:
     """Stage the first manifest of a dataset and return its address.
 
@@ -197,9 +207,14 @@ def stage_root(
         Who creates it.
     operation : mapping
         What the manifest records.
+    indexes : mapping of str to IndexRoot, optional
+        How fields are to be indexed.
     """
+    for member in content.schema.fields:
+        stage.codec_of(member.type)
     address = stage.document(Kind.CONTENT, content.encode())
-    manifest = make_manifest(source, address, (), operation, note)
+    texts = stage_indexes(stage, source, content, indexes or {})
+    manifest = make_manifest(source, address, (), operation, note, texts)
     return stage.document(Kind.MANIFEST, manifest.encode())
 
 
@@ -327,11 +342,15 @@ def _attempt(
     stage = Stage(backend, source)
     try:
         content = _apply_all(source, stage, view, changes) if prepared is None else prepared
-        if content == view.content:
+        before = load_manifest(source.cache, current.address).indexes
+        indexes = follow_indexes(stage, source, view.content, content, before, changes)
+        if content == view.content and indexes == before:
             stage.abort()
             return Committed(current.address, view, changed=False)
         address = stage.document(Kind.CONTENT, content.encode())
-        manifest = make_manifest(source, address, (current.address,), _operation(changes), note)
+        manifest = make_manifest(
+            source, address, (current.address,), _operation(changes), note, indexes
+        )
         mine = stage.document(Kind.MANIFEST, manifest.encode())
         stage.flush()
     except BaseException:

@@ -226,9 +226,10 @@ class Conflicts:
         table = conflict_table(self._open)
         first = next(iter(self._open[0]))
         what = f"{first.field!r}" + ("" if first.anchor is None else f" of record {first.anchor}")
+        count = f"{table.num_rows} conflict" + ("s" if table.num_rows > 1 else "")
         raise MergeConflictError(
-            f"cannot merge {theirs} into {ours}: {table.num_rows} conflicts, the first about "
-            f"{what}; nothing was written",
+            f"cannot merge {theirs} into {ours}: {count}, the first about {what}; "
+            "nothing was published",
             hint="strategy='ours' or 'theirs', or resolve= with a function or a table of choices; "
             "error.details['conflicts'] lists them",
             conflicts=table,

@@ -171,7 +171,7 @@ def merge_into(
     ConflictError
         When only a fast-forward was allowed and the branch has moved on by itself.
     MergeConflictError
-        When conflicts stay open; nothing was written.
+        When conflicts stay open; nothing was published.
     InvalidInputError
         When the histories have nothing in common.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import arrow_type, numbers_array
+from dreamdb.codecs import numbers_array
 from dreamdb.errors import AlreadyExistsError, ConflictError, InvalidInputError
 from dreamdb.model import Content
 from dreamdb.tracks import View, cells_equal, gather
@@ -298,8 +298,7 @@ class _Writer:
         for name in content.schema:
             column = slab.columns.get(name)
             if column is None:
-                ftype = content.schema[name].type
-                column = pa.chunked_array([pa.nulls(slab.rows, arrow_type(ftype))])
+                column = pa.chunked_array([pa.nulls(slab.rows, view.track(name).arrow)])
             changed = set_cells(view, self._stage, name, rows, column)
             content = replace(content, tracks={**content.tracks, name: changed.tracks[name]})
         buried = edit_tombstones(

@@ -19,6 +19,7 @@ from dreamdb.objects import Kind, SealedObject, seal
 from dreamdb.store import Backend
 from dreamdb.tracks import Source
 from dreamdb.types import Address, Bytes, FieldType
+from dreamdb.vectors import parse_codec
 
 __all__ = ["PendingEntry", "Stage"]
 
@@ -88,6 +89,17 @@ class Stage:
         self._put(sealed)
         self._source.cache.put_known(sealed.address, kind, payload)
         return sealed.address
+
+    def plain(self, kind: Kind, parts: Sequence[Bytes]) -> Address:
+        """Stage an object that is read in pieces, uncompressed, and return its address."""
+        sealed = seal(kind, parts, compress=False)
+        self._put(sealed)
+        return sealed.address
+
+    def codec_of(self, ftype: FieldType) -> None:
+        """Stage the codec object of a field stored as codes: a content needs it in its space."""
+        if ftype.codec is not None:
+            self.document(Kind.CODEC, parse_codec(ftype.codec, ftype.dim).encode())
 
     def fragment(
         self, ftype: FieldType, chunks: Sequence[pa.Array], *, key: int, rows: int, rung: int

@@ -26,6 +26,7 @@ from dreamdb.model import (
 )
 from dreamdb.tracks import Track, View, anchor_values, find_in_keys
 from dreamdb.types import Address
+from dreamdb.vectors import stored_type
 from dreamdb.write.cells import place_cells, replace_cells
 from dreamdb.write.plan import EditPlan, plan_edit
 from dreamdb.write.stage import PendingEntry, Stage
@@ -258,6 +259,8 @@ def add_layer(
     entries: list[PendingEntry] = []
     start = begin = 0
     stats = stats_kind(field.type.kind)
+    stored = stored_type(field.type)
+    stage.codec_of(field.type)
     for end, stop, rung, key in zip(ends.tolist(), cuts, rungs, keys, strict=True):
         count = end - start
         part = values.slice(begin, stop - begin)
@@ -267,7 +270,7 @@ def add_layer(
             chunks = [pa.nulls(count, values.type)]
         else:
             chunks = [place_cells(count, rows[begin:stop] - start, part)]
-        entries.append(stage.fragment(field.type, chunks, key=key, rows=count, rung=rung))
+        entries.append(stage.fragment(stored, chunks, key=key, rows=count, rung=rung))
         start, begin = end, stop
     root = build_tree(join_entries(entries, stats), stats, load=stage.node, emit=stage.emit)
     schema = view.content.schema

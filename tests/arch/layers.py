@@ -11,14 +11,18 @@ from tests.arch.source import Import, Module, modules
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "types"),
     ("objects",),
+    # Below codecs and model: both must know what a row of codes is.
+    ("vectors",),
     ("codecs", "model", "store"),
     ("history",),
     ("tracks",),
+    # Below read and write: searches read segments, commits make them.
+    ("index",),
     ("read", "write"),
     ("stream", "maintain", "proofs"),
     ("transfer",),
     ("dataset",),
-    ("adapters", "torch"),
+    ("adapters", "torch", "training"),
     ("cli", "ui", "__main__"),
 )
 STRANGERS = (
@@ -38,6 +42,8 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.model": ARROW,
     "dreamdb.store.fsspec": {"fsspec"},
     "dreamdb.history": ARROW,
+    "dreamdb.index": ARROW,
+    "dreamdb.index.compiled": {"numba", "numpy"},
     "dreamdb.tracks": ARROW,
     "dreamdb.read": ARROW,
     "dreamdb.write": ARROW,
@@ -48,8 +54,12 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.dataset": ARROW,
     "dreamdb.adapters": {*ARROW, "duckdb", "lance", "ray", "sqlglot"},
     "dreamdb.torch": {*ARROW, "torch"},
+    "dreamdb.training": ARROW,
     "dreamdb.cli": {*ARROW, "click"},
     "dreamdb.testing": {"hypothesis", "pytest"},
+    "dreamdb.vectors": {"numpy"},
+    # The kernels: imported when numba is installed and there is work enough.
+    "dreamdb.vectors.compiled": {"numba", "numpy"},
 }
 # The shipped test tools see the bottom of the house only.
 TESTING_MAY_USE = {"config", "errors", "objects", "store", "testing", "types"}

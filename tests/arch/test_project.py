@@ -11,7 +11,12 @@ from tests.arch.source import PACKAGE, REPOSITORY, modules
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # Where the name to import is not the name to install.
-INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "lance": "pylance"}
+INSTALLED_AS = {
+    "PIL": "pillow",
+    "faiss": "faiss-cpu",
+    "sklearn": "scikit-learn",
+    "lance": "pylance",
+}
 # Offered when present, never required: the code that meets them says what to install.
 OPTIONAL = {"botocore", "aiobotocore", "matplotlib", "open_clip", "IPython", "ray"}
 

@@ -91,6 +91,21 @@ def test_merge_reports_and_decides_conflicts(space: str, tmp_path: Path) -> None
     assert again.startswith("nothing to do for")
 
 
+def test_choices_about_large_anchors_in_a_csv_file(tmp_path: Path) -> None:
+    url = tmp_path / "space"
+    schema = vd.Schema().add_scalar_int("x")
+    ds = vd.Dataset.create("main", schema, url)
+    large = (1 << 64) - 3
+    ds.append_many([{"_anchor": large, "x": 1}])
+    side = ds.branch("side")
+    ds.update([large], {"x": [2]})
+    side.update([large], {"x": [3]})
+    choices = tmp_path / "choices.csv"
+    choices.write_text(f"anchor,field,choice\n{large},x,theirs\n")
+    done("merge", "main", "side", "--choices", choices, backend=url)
+    assert _open(str(url), "main")["x"].to_pylist() == [3]
+
+
 def test_steps_back(space: str) -> None:
     ds = _open(space)
     start = ds.current_manifest()

@@ -46,6 +46,22 @@ def test_sweep_compare(tmp_path: Path) -> None:
     assert f"right in every run: {(hits == 4).sum():,}; in none: {(hits == 0).sum():,}" in printed
 
 
+def test_vector_search(tmp_path: Path) -> None:
+    backend = str(tmp_path / "space")
+    command = [ROOT / "examples" / "vector_search.py", "--backend", backend, "--docs", "1500"]
+    printed = run_program(command, folder=tmp_path).stdout
+    assert vd.connect(backend).verify().ok
+    assert float(re.findall(r"digits: ([\d.]+)%", printed)[0]) > 95
+    assert "the snapshot still has 750 of 1,500 records" in printed
+    recalls = [float(found) for found in re.findall(r"recall@10 ([\d.]+)", printed)]
+    assert len(recalls) == 2
+    assert min(recalls) > 0.85
+    ds = vd.Dataset.open_ref("documentation", backend=backend)
+    (info,) = ds.index.info("text")
+    assert info.indexed + info.unindexed == 1_500
+    assert str(vd.Dataset.open_ref("codes", backend).schema["text"].type).endswith("as rabitq-4")
+
+
 def test_active_learning(tmp_path: Path) -> None:
     printed, backend = _run("active_learning.py", tmp_path)
     assert "identical weights" in printed

@@ -144,10 +144,35 @@ def test_class_names_come_from_a_file_when_metadata_has_none(tmp_path: Path) -> 
     assert _stored(root) == _expected(root, "train")
 
 
-@pytest.mark.parametrize("flag", ["--ivf", "--rabitq"])
-def test_vector_flags_are_refused_before_anything_is_written(corpus: Path, flag: str) -> None:
-    assert "vector release" in _run(corpus, flag, expect=2)
+def test_ivf_and_rabitq_as_in_the_tutorial(corpus: Path) -> None:
+    _run(corpus, "--splits", "train,validation", "--ivf", "--rabitq")
+    ds = vd.Dataset.open_ref("imagenet-100", backend=corpus.parent / "space")
+    assert str(ds.schema["embedding"].type) == f"embedding[{DIM}] as rabitq-4"
+    stored = _stored(corpus)
+    wanted = _expected(corpus, "train") + _expected(corpus, "validation")
+    for name in ("image", "label", "split", "source"):
+        assert [r[name] for r in stored] == [r[name] for r in wanted]
+    x = np.array([r["embedding"] for r in stored])
+    y = np.array([r["embedding"] for r in wanted])
+    cosine = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    assert cosine.mean() > 0.99
+    (info,) = ds.index.info()
+    assert (info.kind, info.cells, info.codec) == ("ivf", 4, "rabitq-1")
+    assert info.indexed + info.unindexed == len(wanted)
+    (best,) = ds.search("embedding", y[20], k=1, fields=["source"])["source"].to_pylist()
+    assert best == wanted[20]["source"]
+    # Again: nothing is encoded twice, and what comes later is stored in the same way.
+    assert "0 records added, 45 in all" in _run(corpus, "--ivf", "--rabitq")
+
+
+def test_rerank_keeps_exact_vectors(corpus: Path) -> None:
+    assert "--rerank goes with --rabitq" in _run(corpus, "--rerank", expect=2)
     assert not (corpus.parent / "space").exists()
+    _run(corpus, "--splits", "train", "--rabitq", "--bits", "8", "--rerank")
+    assert _stored(corpus) == _expected(corpus, "train")
+    ds = vd.Dataset.open_ref("imagenet-100", backend=corpus.parent / "space")
+    (info,) = ds.index.info()
+    assert (info.kind, info.codec) == ("flat", "rabitq-8")
 
 
 def test_mistakes_are_named(corpus: Path) -> None:

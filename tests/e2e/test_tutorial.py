@@ -389,7 +389,11 @@ def test_pattern_distillation(backend: str) -> None:
     anchors = ds.scan([]).to_arrow().column("_anchor").to_pylist()
     vectors = np.random.default_rng(3).normal(size=(ROWS, 128)).astype(np.float32)
     student_outputs = list(zip(anchors, vectors, strict=True))
-    student_si_hash = student_vc_hash = None
+    student_si_hash = vd.train_and_publish_ivf_centroids(
+        backend, sample=vectors, dim=128, k=16, iterations=4, seed=42
+    )
+    student_vc_hash = vd.publish_rabitq_compressor(backend, dim=128, seed=42, bits_per_dim=4)
+    assert len(student_si_hash) == len(student_vc_hash) == 33
 
     branch.add_embedding_layer(
         name="embedding_student",
@@ -403,8 +407,14 @@ def test_pattern_distillation(backend: str) -> None:
     )
 
     stored = vd.Dataset.open_ref("distilled", backend=backend)
+    assert str(stored.schema["embedding_student"].type) == "embedding[128] as rabitq-4"
     column = stored.scan(["embedding_student"]).to_arrow().column("embedding_student")
-    assert np.array(column.to_pylist(), np.float32).tolist() == vectors.tolist()
+    decoded = np.array(column.to_pylist(), np.float32)
+    cosine = (decoded * vectors).sum(1) / np.linalg.norm(decoded, axis=1)
+    assert (cosine / np.linalg.norm(vectors, axis=1)).mean() > 0.993
+    (info,) = stored.index.info("embedding_student")
+    assert (info.kind, info.cells) == ("ivf", 16)
+    assert info.indexed + info.unindexed == ROWS
     assert "embedding_student" not in ds.refresh().schema
     found = stored.search("embedding_student", vectors[17], k=1)
     assert found.column("_anchor").to_pylist() == [anchors[17]]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dreamdb.codecs import encode
+from dreamdb.index import Indexed, IndexRoot, SpatialIndex, encode_segment
 from dreamdb.model import (
     Content,
     Entries,
@@ -17,13 +18,16 @@ from dreamdb.model import (
     FieldList,
     Manifest,
     Node,
+    Redaction,
     Tag,
     empty_entries,
+    encode_cuts,
     field_type,
     new_space,
     rung_ends,
     stats_kind,
     track_cuts,
+    with_feature,
 )
 from dreamdb.model.cuts import _hash
 from dreamdb.objects import Kind, address_of, encode_ref_key, object_key, seal, to_text
@@ -31,7 +35,8 @@ from dreamdb.objects.address import page_hashes
 from dreamdb.store import LogEntry
 from dreamdb.store.ref_values import encode_body
 from dreamdb.store.reflog import encode_entry
-from dreamdb.types import ZERO_ADDRESS, FieldType
+from dreamdb.types import ZERO_ADDRESS, Address, FieldType
+from dreamdb.vectors import Codec, encode_rows, seed_bytes
 
 ANCHORS = [10, 20, 30]
 NONCE = bytes(range(1, 9))
@@ -97,7 +102,19 @@ def _documents() -> dict[str, bytes]:
         "snapshot-ref": encode_body(address_of(Kind.TAG, [tag]), stored(tag, Kind.TAG)),
         "reflog": encode_entry(entry),
         "space": new_space(),
+        "cuts": encode_cuts({head: ()}),
+        "space-cut": with_feature(new_space(), "cuts", "here"),
+        "redaction": _redaction(address_of(Kind.CONTENT, [content])),
     }
+
+
+def _redaction(content: Address) -> bytes:
+    """Return the redaction of the small dataset: all its records went."""
+    schema = FieldList.of([Field("label", field_type("int"), rung=7, floor=5, order=0)])
+    left = address_of(Kind.CONTENT, [Content(schema).encode()])
+    return Redaction(
+        content, left, 3, 1_763_640_000_000_000_003, "ada@host", "her request"
+    ).encode()
 
 
 def _cuts() -> dict[str, bytes]:
@@ -141,6 +158,31 @@ def examples() -> dict[str, bytes]:
         "ref-key": encode_ref_key("sweep/LR-0.1").encode(),
         **_documents(),
         **_cuts(),
+        **_vectors(),
+    }
+
+
+def _vectors() -> dict[str, bytes]:
+    """Return the examples of section 13."""
+    row = np.array([[-0.609375, -0.03125, 0.546875, -0.453125]], np.float32)
+    scalar, rabitq = Codec("sq8", 4), Codec("rabitq-1", 4, seed_bytes(7))
+    two = np.array([[1.0, 0.0], [0.6, 0.8]], np.float32)
+    spatial = SpatialIndex(two, "cosine")
+    coarse = Codec("rabitq-1", 2, seed_bytes(7))
+    origin = np.zeros((1, 2), np.float32), np.zeros((1, 64), np.float32)
+    parts = encode_segment(two, np.array([0, 2]), 3, coarse, "cosine", *origin)
+    assert parts is not None
+    segment = b"".join(map(bytes, parts))
+    held = {"0" * 32: Indexed(address_of(Kind.INDEX_SEGMENT, [segment]), 2)}
+    return {
+        "codec": scalar.encode(),
+        "codec-address": scalar.address,
+        "sq8-row": encode_rows(scalar, row).tobytes(),
+        "rabitq-row": encode_rows(rabitq, row).tobytes(),
+        "spatial-index": spatial.encode(),
+        "index": IndexRoot(coarse, "cosine", spatial.address, held).encode(),
+        "segment-head": segment[:32],
+        "segment": segment,
     }
 
 

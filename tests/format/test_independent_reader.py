@@ -149,3 +149,27 @@ def test_the_reader_notices_what_it_must(tmp_path: Path) -> None:
     keys = list(range(1, 2_000))
     assert cut(keys, 2, 0) != cut([key + 1 for key in keys], 2, 0)
     assert closed(keys, (4, 16, 64, 16, 160), 1)[0] >= 4
+
+
+def test_a_history_that_was_cut_and_purged(tmp_path: Path) -> None:
+    names = tuple(TYPES)
+    ds = vd.Dataset.create("all", schema_at((2, 1)), backend=tmp_path)
+    rows = rows_of(anchors_between(1_000, 120, 1), names, 2)
+    append(ds, rows)
+    ds.snapshot("old")
+    before = {anchor: dict(row) for anchor, row in rows.items()}
+    for number in range(6):
+        edit(ds, rows, random.Random(number), names)
+    gone = sorted(set(before) & set(rows))[5:40:7]
+    space = vd.connect(tmp_path)
+    assert space.expire(2, dry_run=False).expired
+    ds.maintain.purge(gone, reason="asked", dry_run=False)
+    space.gc(dry_run=False, trash=False)
+    for anchor in gone:
+        del rows[anchor], before[anchor]
+    check_ref(tmp_path, "all", rows)
+    check_ref(tmp_path, "old", before)
+    reader = IndependentReader(tmp_path)
+    line = [text for text, _ in reader.history(reader.manifest_of("all"))]
+    assert line == [record.manifest for record in ds.history()]
+    assert line[-1] == reader.manifest_of("old")

@@ -114,7 +114,7 @@ def _conflicting() -> tuple[vd.Dataset, vd.Dataset]:
 def test_conflicts_come_as_a_typed_table() -> None:
     ours, theirs = _conflicting()
     before = ours.current_manifest()
-    with pytest.raises(vd.MergeConflictError, match=r"1 conflicts.*'x' of record 2") as caught:
+    with pytest.raises(vd.MergeConflictError, match=r"1 conflict, .*'x' of record 2") as caught:
         ours.merge(theirs)
     assert ours.refresh().current_manifest() == before
     table = caught.value.details["conflicts"]

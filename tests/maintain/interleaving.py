@@ -216,7 +216,7 @@ def run_schedule(
 
     def check(name: str, manifest: Address, when: str) -> None:
         source = Source(ObjectCache(memory.objects))
-        for address, _ in reachable_objects(source, [manifest], lenient=True):
+        for address, _ in reachable_objects(memory, source, [manifest], lenient=True):
             if memory.objects.size(address) is None:
                 outcome.broken.append(f"{name} {when}: step {schedule.now}")
                 return

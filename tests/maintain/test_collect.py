@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 import dreamdb as vd
 from dreamdb.maintain import TRASH_KEEP_NS, collect_garbage
 from dreamdb.maintain.roots import REFLOG_KEEP_NS
-from dreamdb.objects import from_text
+from dreamdb.objects import Kind, OpenedObject, from_text, seal
 from dreamdb.store import Backend, LogEntry, ObjectCache, open_backend, trash_of
+from dreamdb.store.fsspec_store import FsspecBackend
 from dreamdb.testing import CountingBackend
+from dreamdb.testing.samples import store_all
 from dreamdb.tracks import Source
 from tests.maintain.spaces import LATER, collect, fresh, make, named, objects, state, well
 
@@ -136,6 +139,21 @@ def test_an_unreadable_root_stops_everything(tmp_path: Path) -> None:
     assert objects(backend) == before
 
 
+def test_what_a_newer_version_wrote_stops_everything(backend: Backend) -> None:
+    """Indexes name objects that this version does not know: they must not be garbage."""
+    ds = make(backend)
+    tip = from_text(ds.current_manifest())
+    stored = OpenedObject(tip, backend.objects.open(tip), Kind.MANIFEST)
+    body = bytes(stored.view()).replace(b'"indexes":{}', b'"indexes":{"x":"y"}')
+    sealed = seal(Kind.MANIFEST, [body], compress=True)
+    store_all(backend, sealed)
+    backend.refs.swap("main", backend.refs.read("main"), sealed.address)
+    before = objects(backend)
+    with pytest.raises(vd.UnsupportedFormatError, match="indexes"):
+        collect(backend)
+    assert objects(backend) == before
+
+
 def test_a_damaged_ref_stops_everything(tmp_path: Path) -> None:
     backend = open_backend(tmp_path / "space")
     ds = make(backend)
@@ -235,6 +253,31 @@ def test_a_copied_space_without_trash_or_tmp(tmp_path: Path) -> None:
     copy = open_backend(tmp_path / "copy")
     assert collect(copy).removed > 0
     assert well(copy)
+
+
+def test_a_store_without_trash_deletes_when_it_is_told_to() -> None:
+    backend = FsspecBackend.from_filesystem(
+        MemoryFileSystem(), "/collect-me", url="wrapped-memory://collect", single_writer=True
+    )
+    ds = make(backend)
+    kept = objects(backend)
+    ds.branch("side").append_many([{"_anchor": 5_000, "x": 7}])
+    vd.connect(backend).delete_ref("side")
+    everything = objects(backend)
+    with pytest.raises(vd.StorageError, match="no trash"):
+        collect(backend)
+    with pytest.raises(vd.StorageError, match="no trash"):
+        vd.connect(backend).restore_trash()
+    assert objects(backend) == everything
+    assert collect(backend, trash=False).removed == len(everything) - len(kept)
+    assert objects(backend) == kept
+    for name in list(backend.refs.logs()):
+        MemoryFileSystem().rm(f"/collect-me/logs/{name}", recursive=True)
+    assert ds.maintain.purge([10], dry_run=False).records == 1
+    assert vd.connect(backend).expire(1, dry_run=False).expired
+    collect(backend, trash=False)
+    assert well(backend)
+    assert 10 not in [r["_anchor"] for r in state(backend)["main"][1]]
 
 
 def test_marking_reads_no_fragment() -> None:

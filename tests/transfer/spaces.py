@@ -120,4 +120,4 @@ def needed(where: Any, *refs: str) -> set[Address]:
     ]
     source = space.kept_source()
     starts = starting_points(source, followed)
-    return {address for address, _ in reachable_objects(source, starts)}
+    return {address for address, _ in reachable_objects(space.stored, source, starts)}

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import dreamdb as vd
-from dreamdb.store import Backend, open_backend
+from dreamdb.model import new_space
+from dreamdb.objects import encode_document
+from dreamdb.store import Backend, documents_of, open_backend
 from dreamdb.testing import FaultBackend, FaultPlan, flip_bit
 from tests.transfer.spaces import (
     KINDS,
@@ -413,24 +415,35 @@ def test_a_shallow_and_partial_clone() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "told",
     [
-        {"required": ["cut"]},
-        {"required": ["cut"], "cuts": []},
-        {"required": ["cut"], "cuts": ["short"]},
-        {"required": ["cut"], "cuts": [7]},
-        {"required": ["partial"]},
-        {"required": ["partial"], "partial": {"fields": [], "origin": "memory://x"}},
-        {"required": ["partial"], "partial": {"fields": ["x"]}},
-        {"required": ["partial"], "partial": {"fields": [1], "origin": "memory://x"}},
-        {"required": ["partial"], "partial": {"fields": ["x"], "origin": 1}},
+        None,
+        {"fields": [], "format": 1, "origin": "memory://x"},
+        {"fields": ["x"], "format": 1},
+        {"fields": [1], "format": 1, "origin": "memory://x"},
+        {"fields": "x", "format": 1, "origin": "memory://x"},
+        {"fields": ["x"], "format": 1, "origin": 1},
+        {"fields": ["x"], "format": 2, "origin": "memory://x"},
+        {"fields": ["x"], "format": 1, "origin": "memory://x", "more": 1},
     ],
 )
-def test_a_malformed_space_is_refused(changed: dict[str, Any]) -> None:
-    from dreamdb.objects import encode_document
-
+def test_a_malformed_partial_clone_is_refused(told: dict[str, Any] | None) -> None:
     backend = memory()
-    document = {"dreamdb": "space", "format": 1, "optional": [], **changed}
-    backend.create_space(encode_document(document))
+    documents = documents_of(backend)
+    if told is not None:
+        documents.swap("partial", None, encode_document(told))
+    backend.create_space(new_space("partial"))
     with pytest.raises(vd.FormatError):
         vd.connect(backend)
+
+
+def test_opening_a_whole_space_asks_for_no_document() -> None:
+    ours, theirs = memory(), memory()
+    sample(ours)
+    vd.clone(ours, theirs, "main", fields=["x"])
+    for backend, documents in ((ours, 0), (theirs, 1)):
+        handle = counting(backend)
+        with handle.measured() as spent:
+            vd.connect(handle)
+        assert spent.calls["read_space"] == 1
+        assert spent.calls["documents.read"] == documents

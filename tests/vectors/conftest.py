@@ -1,0 +1,5 @@
+"""Fixtures of the vector tests."""
+
+from tests.vectors.engines import each_engine
+
+__all__ = ["each_engine"]
