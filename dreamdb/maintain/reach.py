@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
+from dreamdb.errors import (
+    DreamDBError,
+    FormatError,
+    IntegrityError,
+    InvalidInputError,
+    ObjectMissingError,
+)
 from dreamdb.history import load_manifest, resolve_content
 from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Node, Tag
@@ -75,7 +81,13 @@ def needs_of(
         content, passed = resolve_content(source.cache, manifest.content, fresh=fresh)
         # An index of a content that was redacted holds codes of purged vectors: it goes as well.
         texts = () if passed else manifest.indexes.values()
-        indexes = [(from_text(text), Kind.INDEX) for text in texts]
+        try:
+            indexes = [(from_text(text), Kind.INDEX) for text in texts]
+        except InvalidInputError as error:
+            raise FormatError(
+                f"the manifest {to_text(address)} names an index by no address: {error}",
+                object=to_text(address),
+            ) from None
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
         return Needs([*parents, *indexes, (content, Kind.CONTENT)])

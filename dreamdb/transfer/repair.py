@@ -1,6 +1,6 @@
 """Repair: damaged and missing objects are fetched from another space.
 
-Source: design/0010 section 8.
+Source: design/0010 section 9.
 """
 
 from __future__ import annotations
