@@ -23,6 +23,7 @@ from bench import (
     scan,
     take,
     training,
+    transfer,
     upkeep,
     vectors,
 )
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
     "history": history.benchmarks,
+    "transfer": transfer.benchmarks,
     "vectors": vectors.benchmarks,
     "upkeep": upkeep.benchmarks,
     "training": training.benchmarks,

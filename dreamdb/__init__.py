@@ -25,6 +25,7 @@ if _TYPE_CHECKING:
         Schema,
         Space,
         Transaction,
+        clone,
         compare_refs,
         connect,
         diff,
@@ -62,6 +63,7 @@ if _TYPE_CHECKING:
     from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, Diff, col
     from dreamdb.training import Stream, mix, relation
+    from dreamdb.transfer import RefMove, RepairReport, TransferReport
     from dreamdb.write import Conflict
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
@@ -92,8 +94,10 @@ __all__ = [
     "ReadOnlyError",
     "RefConflictError",
     "RefInfo",
+    "RefMove",
     "RefNameError",
     "RefNotFoundError",
+    "RepairReport",
     "Scan",
     "Schema",
     "SchemaError",
@@ -102,8 +106,10 @@ __all__ = [
     "StorageError",
     "Stream",
     "Transaction",
+    "TransferReport",
     "UnsupportedFormatError",
     "__version__",
+    "clone",
     "col",
     "compare_refs",
     "connect",
@@ -135,6 +141,7 @@ _HOMES = {
         "Schema",
         "Space",
         "Transaction",
+        "clone",
         "compare_refs",
         "connect",
         "prove",
@@ -184,6 +191,11 @@ _HOMES = {
         "relation",
     ),
     "dreamdb.write": ("Conflict",),
+    "dreamdb.transfer": (
+        "RefMove",
+        "RepairReport",
+        "TransferReport",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -66,6 +66,7 @@ SLOW_FILES = frozenset(
         "torch/test_training_loader.py",
         "training/test_partition.py",
         "tracks/test_random_access.py",
+        "transfer/test_interrupted.py",
         "vectors/test_crashes.py",
         "vectors/test_fields.py",
         "vectors/test_index.py",

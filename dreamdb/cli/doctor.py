@@ -8,6 +8,7 @@ from dreamdb.cli.blocks import Column, Facts, Table
 from dreamdb.cli.checks import check_library
 from dreamdb.cli.invocation import Invocation, command
 from dreamdb.cli.opening import backend_url
+from dreamdb.cli.space_checks import check_contents
 from dreamdb.cli.storage_checks import check_storage
 from dreamdb.errors import InvalidInputError
 
@@ -19,8 +20,9 @@ __all__: list[str] = []  # commands are reached through the table of program.py
 def doctor(invocation: Invocation, space: str | None) -> None:
     """Check hashes and codecs, and with SPACE (or --backend) what its storage can do.
 
-    The storage is tried out in a scratch space below SPACE that is removed again.  Leaves with 1
-    when a check fails.
+    The storage is tried out in a scratch space below SPACE that is removed again; of SPACE itself
+    the refs are followed, and the origin of a partial clone is asked.  Leaves with 1 when a check
+    fails.
 
     Example: dreamdb doctor data/space
     """
@@ -33,6 +35,7 @@ def doctor(invocation: Invocation, space: str | None) -> None:
         url = None
     if url is not None:
         findings += check_storage(url, invocation.storage_options)
+        findings += check_contents(url, invocation.storage_options)
     versions = dict(line.split(" ", 1) for line in show_versions().splitlines())
     failed = [finding for finding in findings if finding.status == "failed"]
     data = {

@@ -29,6 +29,7 @@ def record_data(record: LogRecord) -> dict[str, Any]:
         "rows": record.rows,
         "refs": list(record.refs),
         "application": dict(record.application or {}),
+        "cut": record.cut,
     }
 
 
@@ -53,7 +54,7 @@ def history_table(records: Iterable[LogRecord]) -> Table:
             describe_operation(record.operation),
             f"{record.rows:,}",
             ", ".join(record.refs),
-            record.message,
+            f"{record.message} [history is cut here]".lstrip() if record.cut else record.message,
         )
         for record in records
     ]

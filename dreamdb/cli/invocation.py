@@ -10,7 +10,7 @@ import click
 from dreamdb import config
 from dreamdb.cli.output import JsonOutput, Output, TextOutput
 
-__all__ = ["Command", "Invocation", "command", "shared_options"]
+__all__ = ["Command", "Invocation", "command", "read_options", "shared_options"]
 
 
 class Invocation:
@@ -60,6 +60,12 @@ def _storage_value(text: str) -> Any:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     return int(text) if text.lstrip("-").isdigit() else text
+
+
+def read_options(given: tuple[str, ...], what: str) -> dict[str, Any]:
+    """Return settings that were given as ``NAME=VALUE``."""
+    pairs = (_key_value(text, what) for text in given)
+    return {name: _storage_value(value) for name, value in pairs}
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

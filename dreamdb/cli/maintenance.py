@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dreamdb.cli.blocks import Block, Column, Facts, Paragraph, Table
-from dreamdb.cli.invocation import Invocation, command
+from dreamdb.cli.invocation import Invocation, command, read_options
 from dreamdb.cli.opening import RefName, open_space
 from dreamdb.cli.output import Output
+from dreamdb.cli.transfer import counted_transfer, remote_options
 from dreamdb.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -30,24 +31,46 @@ __all__: list[str] = []  # commands are reached through the table of program.py
     help="Also that this record is gone from every version and byte.",
 )
 @click.option("--ref", type=RefName(), help="The dataset that --absent means.")
+@click.option("--repair-from", metavar="URL", help="Fetch damaged and missing objects from there.")
+@click.option("--dry-run", is_flag=True, help="With --repair-from: only list what it would fetch.")
+@remote_options
 def verify(
     invocation: Invocation,
     space: str | None,
     no_data: bool,
     absent: tuple[int, ...],
     ref: str | None,
+    repair_from: str | None,
+    dry_run: bool,
+    remote_option: tuple[str, ...],
 ) -> None:
     """Check that every object of SPACE (or --backend) is there, is itself and fits the others.
 
-    Leaves with 1 when something is wrong, or a record of --absent may still be there.
+    Leaves with 1 when something is wrong and is not repaired, or a record of --absent may still
+    be there.
 
-    Example: dreamdb verify data/space
+    Example: dreamdb verify data/space --repair-from backup/space
     """
     from dreamdb.dataset import format_nbytes
     from dreamdb.objects import to_text
 
+    if dry_run and repair_from is None:
+        raise click.UsageError("--dry-run says what --repair-from URL would do")
     opened = open_space(invocation, space)
-    report = opened.verify(data=not no_data)
+    repaired = None
+    if repair_from is None:
+        report = opened.verify(data=not no_data)
+    else:
+        options = read_options(remote_option, "--remote-option")
+        with counted_transfer(invocation) as progress:
+            repaired = opened.repair(
+                repair_from,
+                dry_run=dry_run,
+                data=not no_data,
+                storage_options=options,
+                progress=progress,
+            )
+        report = repaired.after
     data: dict[str, Any] = {
         "url": opened.url,
         "ok": report.ok,
@@ -55,6 +78,7 @@ def verify(
         "manifests": report.manifests,
         "objects": report.objects,
         "nbytes": report.nbytes,
+        "elsewhere": report.elsewhere,
         "damage": [asdict(damage) for damage in report.damage],
         "redacted": [
             {
@@ -71,6 +95,14 @@ def verify(
     gone = _check_absent(invocation, opened, absent, ref) if absent else None
     if gone is not None:
         data["absent"] = asdict(gone) | {"ok": gone.ok}
+    if repaired is not None:
+        data["repaired"] = {
+            "from": repair_from,
+            "dry_run": dry_run,
+            "objects": repaired.repaired,
+            "nbytes": repaired.nbytes,
+            "lost": repaired.lost,
+        }
     checked = (
         f"checked {report.refs:,} refs, {report.manifests:,} manifests, "
         f"{report.objects:,} objects, {format_nbytes(report.nbytes)}"
@@ -91,6 +123,11 @@ def verify(
         )
     if report.redactions:
         blocks.append(Paragraph(f"redacted: {len(report.redactions):,} states of the data"))
+    if repaired is not None:
+        done = f"{'would fetch' if dry_run else 'fetched'} {len(repaired.repaired):,} objects, "
+        lines = [f"{done}{format_nbytes(repaired.nbytes)} from {repair_from}", *repaired.repaired]
+        lines += [f"lost: {name}: {why}" for name, why in repaired.lost.items()]
+        blocks.append(Paragraph("\n".join(lines)))
     blocks.append(Paragraph("all is well" if report.ok else f"{len(report.damage):,} found"))
     if gone is not None:
         blocks.append(_absence(gone))

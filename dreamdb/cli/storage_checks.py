@@ -6,8 +6,11 @@ meet the same disk or bucket and never the data.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +26,23 @@ _LOW_SPACE_NBYTES: Final = 1 << 30
 _WAIT_S: Final = 0.2
 _PATIENCE_S: Final = 30.0
 _MOVES: Final = 10
+# Says "waits" when it has waited in vain for a while, and "entered" when it has the lock.
+_OTHER_PROCESS: Final = """
+import json, sys, threading
+from dreamdb.store import open_backend
+url, wait, patience = json.loads(sys.argv[1])
+entered = threading.Event()
+def commit():
+    with open_backend(url).objects.hold():
+        entered.set()
+thread = threading.Thread(target=commit)
+thread.start()
+if not entered.wait(wait):
+    print("waits", flush=True)
+thread.join(patience)
+if entered.is_set():
+    print("entered", flush=True)
+"""
 
 
 def check_storage(url: str, storage_options: Mapping[str, Any]) -> Iterator[Finding]:
@@ -51,6 +71,8 @@ def check_storage(url: str, storage_options: Mapping[str, Any]) -> Iterator[Find
         yield run_check("race", scratch.race)
         yield run_check("locks", scratch.locks)
         if isinstance(backend, LocalBackend):
+            if not storage_options.get("single_writer"):
+                yield run_check("processes", scratch.processes)
             yield run_check("rename", scratch.rename)
     finally:
         removed = run_check("tidy up", scratch.remove)
@@ -196,6 +218,32 @@ class _Scratch:
         if not released:
             raise StorageError("a lock that was released stays taken")
         return "commits and the collector exclude each other"
+
+    def processes(self) -> str:
+        """Let a commit of another process wait for the collector of this one."""
+        told = json.dumps([self._url, _WAIT_S, _PATIENCE_S])
+        backend = self._open()
+        with backend.objects.hold_exclusive():
+            other = subprocess.Popen(
+                [sys.executable, "-c", _OTHER_PROCESS, told],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert other.stdout is not None
+            overtaken = other.stdout.readline().strip()
+        try:
+            rest, errors = other.communicate(timeout=_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            other.kill()
+            other.communicate()
+            raise StorageError("another process did not get a lock that was released") from None
+        if overtaken == "entered":
+            raise StorageError("a commit of another process did not wait: locks do not work here")
+        if overtaken != "waits" or rest.strip() != "entered":
+            last = (errors.strip().splitlines() or ["no answer"])[-1]
+            raise StorageError(f"another process could not take a lock: {last}")
+        return "two processes exclude each other"
 
     def rename(self) -> str:
         """Write, sync and rename a file; a new one must not replace an old one by linking."""

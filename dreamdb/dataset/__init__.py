@@ -1,5 +1,6 @@
 """The public handles: Dataset, Space, Schema, and what they return."""
 
+from dreamdb.dataset.cloning import clone
 from dreamdb.dataset.comparing import diff, locate_version, merge_base
 from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.handle import Handle
@@ -38,6 +39,7 @@ __all__ = [
     "Schema",
     "Space",
     "Transaction",
+    "clone",
     "compare_refs",
     "connect",
     "describe_operation",

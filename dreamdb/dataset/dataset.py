@@ -19,20 +19,21 @@ from dreamdb.dataset.merging import Merging
 from dreamdb.dataset.representation import dataset_html, dataset_text
 from dreamdb.dataset.schema import Schema
 from dreamdb.dataset.session import BackendLike, open_space
+from dreamdb.dataset.syncing import Syncing
 from dreamdb.dataset.vector_options import bind_fields
 from dreamdb.dataset.vectors import Vectors
 from dreamdb.dataset.verbs import add_records
 from dreamdb.errors import AlreadyExistsError, InvalidInputError, SchemaError
-from dreamdb.history import find_ref, resolve_ref
+from dreamdb.history import check_new_name, find_ref, is_tracking, resolve_ref
 from dreamdb.model import Content, FieldList
-from dreamdb.objects import check_ref_name, to_text
+from dreamdb.objects import to_text
 from dreamdb.tracks import View
 from dreamdb.write import CommitNote, Stage, check_notes, create_ref, stage_root
 
 __all__ = ["Dataset"]
 
 
-class Dataset(Vectors, Merging, Comparing, Maintained):
+class Dataset(Vectors, Merging, Comparing, Syncing, Maintained):
     """A versioned dataset at one manifest.
 
     Open one with :meth:`create`, :meth:`open_ref`, :meth:`open_at` or :meth:`open_by_manifest`.
@@ -98,7 +99,7 @@ class Dataset(Vectors, Merging, Comparing, Maintained):
         SchemaError
             When the schema is missing or unusable.
         """
-        check_ref_name(name)
+        check_new_name(name)
         if backend is None:
             raise InvalidInputError("create needs a backend", hint="backend='path/to/space'")
         table = _sample(data) if schema is None else None
@@ -186,6 +187,8 @@ class Dataset(Vectors, Merging, Comparing, Maintained):
             manifest = manifest_at(space, found.manifest, at)
             return cls(space, ref_name, manifest, f"it is {ref_name!r} pinned at a version")
         reason = f"{ref_name!r} is a snapshot and never moves" if found.is_snapshot else None
+        if is_tracking(ref_name):
+            reason = f"{ref_name!r} follows another space and moves with fetch only"
         return cls(space, ref_name, found.manifest, reason)
 
     @classmethod

@@ -38,6 +38,8 @@ class LogRecord:
         Refs that name it.
     application : dict
         The caller's notes.
+    cut : bool
+        Whether history was cut here: parents of its own are not in this space.
     """
 
     manifest: str
@@ -49,6 +51,7 @@ class LogRecord:
     rows: int
     refs: tuple[str, ...] = ()
     application: dict[str, str] | None = None
+    cut: bool = False
 
 
 def format_time(time_ns: int) -> str:
@@ -122,6 +125,7 @@ class Log(Sequence[LogRecord]):
             marks = ["*" if i == column else "|" for i in range(len(open_lines))]
             refs = f" ({', '.join(record.refs)})" if record.refs else ""
             said = f"  {record.message}" if record.message else ""
+            said += "  [history is cut here]" if record.cut else ""
             lines.append(
                 f"{' '.join(marks)} {record.manifest[:10]}{refs} "
                 f"{format_time(record.time_ns)} {record.author}: "

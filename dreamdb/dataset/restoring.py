@@ -8,6 +8,7 @@ from __future__ import annotations
 from dreamdb import config
 from dreamdb.dataset.session import OpenSpace
 from dreamdb.errors import InvalidInputError, ObjectMissingError
+from dreamdb.history import check_new_name
 from dreamdb.maintain import check_complete
 from dreamdb.model import Tag
 from dreamdb.objects import Kind, check_ref_name
@@ -35,7 +36,7 @@ def restore_deleted(space: OpenSpace, name: str, to: str | None) -> None:
     InvalidInputError
         When a snapshot is to be renamed: its name is part of what it is.
     """
-    target = check_ref_name(name if to is None else to)
+    target = check_ref_name(name) if to is None else check_new_name(to)
     address = deleted_value(space.backend, check_ref_name(name))
     try:
         opened = space.cache.open(address, None)

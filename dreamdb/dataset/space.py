@@ -12,16 +12,24 @@ from typing import Any
 
 from dreamdb import config
 from dreamdb.dataset.dataset import Dataset
+from dreamdb.dataset.remotes import RemoteLike, ends, open_remote_space
 from dreamdb.dataset.restoring import restore_deleted
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
 from dreamdb.dataset.upkeep import Upkeep
 from dreamdb.dataset.versions import reflog_records
 from dreamdb.errors import InvalidInputError
-from dreamdb.history import load_manifest, resolve_address, resolve_ref
+from dreamdb.history import is_tracking, load_manifest, resolve_address, resolve_ref
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
 from dreamdb.store import LogEntry
 from dreamdb.tracks import View
+from dreamdb.transfer import (
+    Progress,
+    RepairReport,
+    TransferReport,
+    fetch_refs,
+    repair_space,
+)
 from dreamdb.write import check_text, store_tag
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
@@ -113,8 +121,8 @@ class Space(Upkeep):
         return [n for n, _ in self._space.backend.refs.list() if n.startswith(prefix)]
 
     def datasets(self) -> list[str]:
-        """Return the names of the branches, sorted."""
-        return [ref.name for ref in self.refs() if ref.kind == "branch"]
+        """Return the names of the branches, sorted; those that follow other spaces left out."""
+        return [r.name for r in self.refs() if r.kind == "branch" and not is_tracking(r.name)]
 
     def open(self, ref_name: str, at: Any = None) -> Dataset:
         """Open a branch or a snapshot.
@@ -202,6 +210,94 @@ class Space(Upkeep):
             As in :func:`compare_refs`.
         """
         return _compare(self._space, refs, fields)
+
+    def fetch(
+        self,
+        remote: RemoteLike,
+        refs: Sequence[str] | str | None = None,
+        *,
+        name: str = "origin",
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> TransferReport:
+        """Copy refs of another space, and what they need that is not here yet.
+
+        A branch ``b`` becomes the remote-tracking ref ``remotes/<name>/b``, which opens read-only;
+        a snapshot keeps its name.  No branch of this space moves.
+
+        Parameters
+        ----------
+        remote : str, PathLike, Backend, Space or Dataset
+            The other space.
+        refs : sequence of str, optional
+            Which branches and snapshots; all by default.
+        name : str
+            What the other space is called here.
+        storage_options : mapping, optional
+            Credentials and settings of the other space.
+        progress : callable, optional
+            Called with objects and bytes that went over since the last call.
+
+        Returns
+        -------
+        TransferReport
+            Which refs moved, and what was copied.
+
+        Raises
+        ------
+        RefNotFoundError
+            When the other space has no such ref.
+        AlreadyExistsError
+            When another snapshot of that name is here; nothing was copied.
+        IntegrityError
+            When an object is damaged there; it was not copied, and no ref here needs it.
+
+        Notes
+        -----
+        Cost: there 1 listing of refs, 1 read per object that is missing here; here 1 look for each
+        object that the parents' contents lack.  What has arrived when it fails is not sent again.
+        """
+        origin, target = ends(open_remote_space(remote, storage_options), self._space)
+        wanted = [refs] if isinstance(refs, str) else refs
+        return fetch_refs(origin, target, name, names=wanted, progress=progress)
+
+    def repair(
+        self,
+        remote: RemoteLike,
+        *,
+        dry_run: bool = False,
+        data: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """Verify, and fetch damaged or missing objects from another space that has them whole.
+
+        Parameters
+        ----------
+        remote : str, PathLike, Backend, Space or Dataset
+            The other space.
+        dry_run : bool
+            Only list what would be fetched.
+        data : bool
+            Also look for damage in values; otherwise in trees and documents only.
+        storage_options : mapping, optional
+            Credentials and settings of the other space.
+        progress : callable, optional
+            Called with objects and bytes that were repaired since the last call.
+
+        Returns
+        -------
+        RepairReport
+            What was wrong, what was repaired, and what is wrong still.
+        """
+        whole, damaged = ends(open_remote_space(remote, storage_options), self._space)
+        return repair_space(
+            damaged,
+            whole,
+            lambda: self.verify(data=data),
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def __repr__(self) -> str:
         return f"Space({self.url!r}, {len(self.list_refs())} refs)"

@@ -70,7 +70,7 @@ class Upkeep:
         -----
         Cost: 1 listing, 1 read per manifest, content and tree node; fragments are not read.
         """
-        backend = self._space.backend
+        backend = self._space.stored
         if isinstance(backend, LeasedBackend):
             if trash and not dry_run:
                 raise StorageError(
@@ -78,9 +78,7 @@ class Upkeep:
                     hint="gc(dry_run=False, trash=False), or gc --yes --no-trash",
                 )
             return collect_leased(backend, self._space.source, dry_run=dry_run)
-        return collect_garbage(
-            self._space.backend, self._space.source, dry_run=dry_run, trash=trash
-        )
+        return collect_garbage(backend, self._space.source, dry_run=dry_run, trash=trash)
 
     def restore_trash(self, *, dry_run: bool = True) -> RestoreReport:
         """Bring back what the collector has thrown away in the last seven days.
@@ -95,7 +93,7 @@ class Upkeep:
         RestoreReport
             The commits among them: make a branch on one of them to keep it.
         """
-        return restore_trash(self._space.backend, dry_run=dry_run)
+        return restore_trash(self._space.stored, dry_run=dry_run)
 
     def expire(self, keep: int | str | datetime.timedelta, *, dry_run: bool = True) -> ExpireReport:
         """Shorten the history: intermediate manifests go, snapshots and all tips stay.
@@ -124,7 +122,7 @@ class Upkeep:
         -----
         Cost: 1 read per manifest; 2 small documents are written.
         """
-        return expire_history(self._space.backend, self._space.source, keep, dry_run=dry_run)
+        return expire_history(self._space.stored, self._space.source, keep, dry_run=dry_run)
 
     def du(self, refs: Sequence[str] | None = None) -> DiskUsage:
         """Return how many bytes refs, their fields and snapshots take, alone and together.
@@ -145,7 +143,7 @@ class Upkeep:
         """
         if isinstance(refs, str):
             refs = [refs]
-        return disk_usage(self._space.backend, self._space.source, refs)
+        return disk_usage(self._space.stored, self._space.source, refs)
 
     def verify(self, *, data: bool = True) -> VerifyReport:
         """Check every reachable object and what they say about each other.
@@ -155,4 +153,4 @@ class Upkeep:
         data : bool
             Also read and check all values; otherwise trees and documents only.
         """
-        return verify_space(self._space.backend, self._space.source, data=data)
+        return verify_space(self._space.stored, self._space.kept_source(), data=data)

@@ -14,9 +14,9 @@ from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, require_stored
 from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
-from dreamdb.history import ancestors, first_parents, resolve_address
+from dreamdb.history import ancestors, check_new_name, first_parents, resolve_address
 from dreamdb.model import Tag
-from dreamdb.objects import check_ref_name, to_text
+from dreamdb.objects import to_text
 from dreamdb.store import LogEntry
 from dreamdb.tracks import View
 from dreamdb.write import check_notes, check_text, create_ref, create_snapshot
@@ -62,7 +62,7 @@ class Versions(Handle):
         -----
         Cost: 1 ref read and 1 ref creation, at any size: the ref carries the snapshot's tag.
         """
-        check_ref_name(label)
+        check_new_name(label)
         notes = check_notes({} if metadata is None else metadata, "metadata")
         said = check_text("" if message is None else message, "the message")
         space = self._space
@@ -108,7 +108,7 @@ class Versions(Handle):
         -----
         Cost: 1 ref creation, at any size: no object is copied or written.
         """
-        check_ref_name(name)
+        check_new_name(name)
         space = self._space
         manifest = self._manifest
         if at is not None:
@@ -165,6 +165,7 @@ class Versions(Handle):
             dict(manifest.operation),
             view.count(),
             application=dict(manifest.application),
+            cut=address in source.cache.cuts,
         )
 
     def _log(self, records: list[LogRecord]) -> Log:

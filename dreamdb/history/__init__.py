@@ -16,14 +16,24 @@ from dreamdb.history.marks import (
     load_marks,
     open_content,
     read_cuts,
+    read_partial,
     read_redaction,
     redactions,
     reload_cuts,
     require_feature,
     resolve_content,
+    write_partial,
     write_redaction,
 )
-from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
+from dreamdb.history.refs import (
+    ResolvedRef,
+    check_new_name,
+    find_ref,
+    is_tracking,
+    resolve_address,
+    resolve_ref,
+    tracking_name,
+)
 from dreamdb.history.renames import field_renames, renames_since
 
 __all__ = [
@@ -31,10 +41,12 @@ __all__ = [
     "ancestor_at_time",
     "ancestors",
     "change_cuts",
+    "check_new_name",
     "field_renames",
     "find_ref",
     "first_parents",
     "is_ancestor",
+    "is_tracking",
     "load_manifest",
     "load_marks",
     "manifests_since",
@@ -42,6 +54,7 @@ __all__ = [
     "merge_bases",
     "open_content",
     "read_cuts",
+    "read_partial",
     "read_redaction",
     "redactions",
     "reload_cuts",
@@ -51,5 +64,7 @@ __all__ = [
     "resolve_content",
     "resolve_ref",
     "skip_address",
+    "tracking_name",
+    "write_partial",
     "write_redaction",
 ]

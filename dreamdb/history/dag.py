@@ -31,7 +31,6 @@ __all__ = [
     "skip_address",
 ]
 
-
 _Result = TypeVar("_Result")
 
 
@@ -340,9 +339,13 @@ def _ancestor_at_time(cache: ObjectCache, tip: Address, time_ns: int) -> Address
         if manifest.time_ns <= time_ns:
             return address
         if not manifest.parents:
+            cut = address in cache.cuts
             raise NotFoundError(
                 f"nothing was committed at {time_ns} ns or before; the first manifest "
                 f"{to_text(address)} is of {manifest.time_ns} ns",
+                hint="the history is cut there: what came before is not in this space"
+                if cut
+                else None,
                 time_ns=time_ns,
             )
         address, skip = manifest.parents[0], _skip_of(cache, manifest)

@@ -1,8 +1,8 @@
-"""Cuts and redactions of a space: where its history ends early, and what stands in for a content.
+"""What is said about a space beside its objects: cuts, redactions, what is kept elsewhere.
 
-Source: design/0015 sections 5 and 6.  Both live in the space's document store, so they need no
-object and change no address.  A space that has some says so in ``space.json``; one that has none
-is never asked.
+Source: design/0015 sections 5 and 6, design/0010 section 6.  All of it lives in the space's
+document store, so it needs no object and changes no address.  A space that has some says so in
+``space.json``; one that has none is never asked.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Final
 from dreamdb.errors import FormatError, ObjectMissingError, RefConflictError, StorageError
 from dreamdb.model import (
     CUTS,
+    PARTIAL,
     REDACTIONS,
     HistoryCuts,
+    Partial,
     Redaction,
     decode_cuts,
     encode_cuts,
@@ -30,11 +32,13 @@ __all__ = [
     "load_marks",
     "open_content",
     "read_cuts",
+    "read_partial",
     "read_redaction",
     "redactions",
     "reload_cuts",
     "require_feature",
     "resolve_content",
+    "write_partial",
     "write_redaction",
 ]
 
@@ -134,6 +138,41 @@ def change_cuts(backend: Backend, change: Callable[[HistoryCuts], HistoryCuts]) 
 
     _change(documents, CUTS, apply)
     return result
+
+
+def read_partial(backend: Backend, space_document: bytes) -> Partial | None:
+    """Return which fields a space keeps; None when it keeps all.
+
+    Parameters
+    ----------
+    backend : Backend
+        The space.
+    space_document : bytes
+        Its ``space.json``.
+
+    Raises
+    ------
+    FormatError
+        When the space is a partial one and does not say of what.
+
+    Notes
+    -----
+    Cost: 1 document read when the space requires ``partial``, else none.
+    """
+    if PARTIAL not in required_features(space_document, backend.url):
+        return None
+    found = documents_of(backend).read(PARTIAL)
+    if found is None:
+        raise FormatError(
+            f"the space {backend.url} does not say which fields it has and where others are"
+        )
+    return Partial.decode(found.body)
+
+
+def write_partial(backend: Backend, partial: Partial) -> None:
+    """Record which fields a space will keep, durably; it is made a partial one by its features."""
+    body = partial.encode()
+    _change(documents_of(backend), PARTIAL, lambda _: body)
 
 
 def _change(documents: DocumentStore, key: str, change: Callable[[bytes | None], bytes]) -> None:

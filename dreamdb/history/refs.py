@@ -6,14 +6,25 @@ Source: design/0005.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from dreamdb.errors import FormatError, RefNotFoundError, nearest_hint
+from dreamdb.errors import FormatError, RefNameError, RefNotFoundError, nearest_hint
 from dreamdb.model import Tag
 from dreamdb.objects import Kind, check_ref_name
 from dreamdb.store import Backend, ObjectCache, RefValue
 from dreamdb.types import Address
 
-__all__ = ["ResolvedRef", "find_ref", "resolve_address", "resolve_ref"]
+__all__ = [
+    "ResolvedRef",
+    "check_new_name",
+    "find_ref",
+    "is_tracking",
+    "resolve_address",
+    "resolve_ref",
+    "tracking_name",
+]
+
+_REMOTES: Final = "remotes/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +108,39 @@ def resolve_ref(backend: Backend, cache: ObjectCache, name: str) -> ResolvedRef:
             ref=name,
         )
     return found
+
+
+def is_tracking(name: str) -> bool:
+    """Return whether a name is one of a remote-tracking ref, which only fetches move."""
+    return name.startswith(_REMOTES)
+
+
+def tracking_name(remote: str, branch: str) -> str:
+    """Return the remote-tracking ref of a remote's branch: ``remotes/<remote>/<branch>``.
+
+    Raises
+    ------
+    RefNameError
+        When the remote's name is no single segment of a ref name, or both together are too long.
+    """
+    if "/" in check_ref_name(remote):
+        raise RefNameError(
+            f"the name of a remote is one segment, not {remote!r}", hint="such as 'origin'"
+        )
+    return check_ref_name(f"{_REMOTES}{remote}/{branch}")
+
+
+def check_new_name(name: str) -> str:
+    """Return a name under which a user may make a ref.
+
+    Raises
+    ------
+    RefNameError
+        When it cannot name a ref, or is one of a remote-tracking ref.
+    """
+    if is_tracking(check_ref_name(name)):
+        raise RefNameError(
+            f"ref name {name!r} is not allowed: names below {_REMOTES} follow other spaces",
+            hint="choose another name; fetch makes and moves those",
+        )
+    return name

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dreamdb.errors import ObjectMissingError
 from dreamdb.maintain.reach import LEAVES, Needs, address_keys, needs_of, node_needs
 from dreamdb.objects import Kind, OpenedObject
-from dreamdb.store import Backend
+from dreamdb.store import Backend, kept_objects
 from dreamdb.tracks import Source
 from dreamdb.types import ADDRESS_SIZE, Address
 
@@ -52,7 +52,8 @@ class Marks:
         self, backend: Backend, source: Source, *, known: dict[Address, Needs] | None = None
     ) -> None:
         self._known = known
-        self._store = backend.objects
+        # Looking for garbage must not fetch what a partial clone keeps elsewhere.
+        self._store = kept_objects(backend)
         self.source = source
         self._seen: set[Address] = set()
         self._keys = np.empty(0, np.uint64)
@@ -73,6 +74,7 @@ class Marks:
         """
         wave = self._fresh([(address, None) for address in starts])
         pool = self.source.pool()
+        elsewhere: list[Address] = []
         while wave:
             following: list[tuple[Address, Kind | None]] = []
             chunks = [wave[at : at + _CHUNK] for at in range(0, len(wave), _CHUNK)]
@@ -81,8 +83,26 @@ class Marks:
             for needs in found:
                 for one in needs:
                     following += one.objects
+                    elsewhere += one.elsewhere
                     if one.fragments is not None:
                         self._add(address_keys(one.fragments))
+            wave = self._fresh(following)
+        self._mark_kept_part(elsewhere)
+
+    def _mark_kept_part(self, roots: list[Address]) -> None:
+        """Mark what is here of trees that a partial clone keeps elsewhere."""
+        wave = self._fresh([(root, Kind.NODE) for root in roots])
+        while wave:
+            following: list[tuple[Address, Kind | None]] = []
+            for address, kind in wave:
+                try:
+                    one = self._needs(address, kind)
+                except ObjectMissingError:
+                    # The origin has this node, and so all that is below it.
+                    continue
+                following += one.objects
+                if one.fragments is not None:
+                    self._add(address_keys(one.fragments))
             wave = self._fresh(following)
 
     def _fresh(self, named: list[tuple[Address, Kind | None]]) -> list[tuple[Address, Kind | None]]:

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
+from dreamdb.errors import (
+    DreamDBError,
+    FormatError,
+    IntegrityError,
+    InvalidInputError,
+    ObjectMissingError,
+)
 from dreamdb.history import load_manifest, resolve_content
 from dreamdb.index import IndexRoot
 from dreamdb.model import Content, Node, Tag
@@ -40,10 +46,13 @@ class Needs:
         Documents and nodes, to be followed.
     fragments : ndarray of uint8, shape (n, 33), or None
         Addresses of fragments, the leaves.
+    elsewhere : tuple of Address
+        Roots of trees that a partial clone has as far as they were read, or written, here.
     """
 
     objects: list[tuple[Address, Kind]]
     fragments: npt.NDArray[np.uint8] | None = None
+    elsewhere: tuple[Address, ...] = ()
 
 
 def needs_of(
@@ -72,17 +81,18 @@ def needs_of(
         content, passed = resolve_content(source.cache, manifest.content, fresh=fresh)
         # An index of a content that was redacted holds codes of purged vectors: it goes as well.
         texts = () if passed else manifest.indexes.values()
-        indexes = [(from_text(text), Kind.INDEX) for text in texts]
+        try:
+            indexes = [(from_text(text), Kind.INDEX) for text in texts]
+        except InvalidInputError as error:
+            raise FormatError(
+                f"the manifest {to_text(address)} names an index by no address: {error}",
+                object=to_text(address),
+            ) from None
         # Not the skip address: it is one of the ancestors, or has been cut away.
         parents = [(parent, Kind.MANIFEST) for parent in manifest.parents]
         return Needs([*parents, *indexes, (content, Kind.CONTENT)])
     if opened.kind is Kind.CONTENT:
-        content_ = Content.decode(opened.view())
-        trees = [content_.timeline, content_.tombstones, *content_.tracks.values()]
-        types = [field.type for field in content_.schema.fields]
-        codecs = {parse_codec(t.codec, t.dim).address for t in types if t.codec is not None}
-        needed = [(root, Kind.NODE) for root in trees if root is not None]
-        return Needs([*needed, *((codec, Kind.CODEC) for codec in sorted(codecs))])
+        return _content_needs(source, Content.decode(opened.view()))
     if opened.kind is Kind.INDEX:
         index = IndexRoot.decode(opened.view())
         segments = [(one.segment, Kind.INDEX_SEGMENT) for one in index.segments.values()]
@@ -94,6 +104,21 @@ def needs_of(
         return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
     raise IntegrityError(
         f"a {opened.kind.name.lower()} is named as history", object=to_text(address)
+    )
+
+
+def _content_needs(source: Source, content: Content) -> Needs:
+    kept = source.cache.fields
+    here: list[Address | None] = [content.timeline, content.tombstones]
+    elsewhere: list[Address | None] = []
+    for name, root in content.tracks.items():
+        (here if kept is None or name in kept else elsewhere).append(root)
+    types = [field.type for field in content.schema.fields]
+    codecs = {parse_codec(t.codec, t.dim).address for t in types if t.codec is not None}
+    needed = [(root, Kind.NODE) for root in here if root is not None]
+    return Needs(
+        [*needed, *((codec, Kind.CODEC) for codec in sorted(codecs))],
+        elsewhere=tuple(root for root in elsewhere if root is not None),
     )
 
 
@@ -142,12 +167,18 @@ def reachable_objects(
 
     Notes
     -----
+    In a partial clone, trees that are kept elsewhere are followed as far as they are here, and
+    their fragments are yielded whether they are here or not.
+
     Cost: 1 object read per manifest, content and tree node, cached; fragments are not read.
     """
     seen: set[Address] = set()
     stack: list[tuple[Address, Kind | None]] = [(a, None) for a in starts]
-    while stack:
-        address, kind = stack.pop()
+    elsewhere: list[Address] = []
+    while stack or elsewhere:
+        # Last, because what is also part of a tree that is kept here must be here.
+        optional = not stack
+        address, kind = stack.pop() if stack else (elsewhere.pop(), Kind.NODE)
         if address in seen or address == ZERO_ADDRESS:
             continue
         seen.add(address)
@@ -158,12 +189,18 @@ def reachable_objects(
             opened = source.cache.open(address, kind)
             kind, needs = opened.kind, needs_of(source, address, opened)
         except DreamDBError as error:
+            if optional and isinstance(error, ObjectMissingError):
+                continue
             if kind is Kind.INDEX and isinstance(error, ObjectMissingError):
                 continue  # Derived: an older version's collector may have taken it.
             if not lenient:
                 raise
             needs = Needs([])
         yield address, kind
-        stack += needs.objects
+        if optional:
+            elsewhere += [below for below, _ in needs.objects]
+        else:
+            stack += needs.objects
+        elsewhere += needs.elsewhere
         if needs.fragments is not None:
             stack += [(Address(row.tobytes()), Kind.FRAGMENT) for row in needs.fragments]

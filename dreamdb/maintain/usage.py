@@ -196,7 +196,9 @@ def _tree_keys(root: Address | None, known: Mapping[Address, Needs]) -> Keys:
         out.append(keys_of(wave))
         below: list[Address] = []
         for address in wave:
-            needs = known[address]
+            needs = known.get(address)
+            if needs is None:
+                continue  # A partial clone keeps it elsewhere.
             below += [child for child, _ in needs.objects]
             if needs.fragments is not None:
                 out.append(address_keys(needs.fragments))

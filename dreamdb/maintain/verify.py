@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
-from dreamdb.errors import DreamDBError, FormatError
+from dreamdb.errors import DreamDBError, FormatError, ObjectMissingError
 from dreamdb.history import load_manifest, resolve_address, resolve_content, skip_address
 from dreamdb.index import IndexRoot, Segment, SpatialIndex
 from dreamdb.maintain.reach import reachable_objects
@@ -76,6 +76,8 @@ class VerifyReport:
         How many were checked.
     nbytes : int
         Payload bytes that were hashed.
+    elsewhere : int
+        Tracks that a partial clone keeps elsewhere, and that were not checked to their end.
     damage : list of Damage
         What is wrong; empty when all is well.
     redactions : list of Redaction
@@ -86,6 +88,7 @@ class VerifyReport:
     manifests: int = 0
     objects: int = 0
     nbytes: int = 0
+    elsewhere: int = 0
     damage: list[Damage] = field(default_factory=list)
     redactions: list[Redaction] = field(default_factory=list)
 
@@ -215,12 +218,24 @@ class _Verifier:
             self._guard(ref, partial(self._codec, member.type), name=member.name)
         self._guard(ref, partial(self._track, ref, ANCHOR, view))
         for name in content.schema:
-            self._guard(
-                ref,
-                partial(self._track, ref, name, view),
-                name=name,
-            )
+            self._guard(ref, partial(self._field, ref, name, view), name=name)
         self._guard(ref, partial(self._tombstones, view))
+
+    def _field(self, ref: str, name: str, view: View) -> None:
+        kept = self._source.cache.fields
+        if kept is None or name in kept:
+            self._track(ref, name, view)
+            return
+        # Some of it may be here: what was read, or was written here.
+        known = len(self.report.damage)
+        try:
+            self._track(ref, name, view)
+        except ObjectMissingError:
+            self.report.elsewhere += 1
+            return
+        found = self.report.damage[known:]
+        self.report.damage[known:] = [d for d in found if d.kind != ObjectMissingError.kind]
+        self.report.elsewhere += len(self.report.damage) < known + len(found)
 
     def _descent(self, address: Address, manifest: Manifest) -> None:
         """Check that a manifest follows its parents, or at a cut those that are left."""

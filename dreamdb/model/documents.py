@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dreamdb.errors import FormatError, InvalidInputError, UnsupportedFormatError
-from dreamdb.model.marks import CUTS, REDACTIONS
+from dreamdb.model.marks import CUTS, PARTIAL, REDACTIONS
 from dreamdb.model.schema import FieldList
 from dreamdb.objects import check_ref_name, decode_document, encode_document, from_text, to_text
 from dreamdb.types import Address, Bytes
@@ -21,7 +21,7 @@ __all__ = ["Content", "Manifest", "Tag", "check_space", "new_space", "skip_gener
 FORMAT: Final = 1
 CODED_FORMAT: Final = 2
 """Of contents in which a field is stored as codes: readers of format 1 must refuse them."""
-REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CUTS, REDACTIONS})
+REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CUTS, PARTIAL, REDACTIONS})
 
 
 def _text(address: Address | None) -> str | None:
@@ -308,9 +308,10 @@ class Tag:
         )
 
 
-def new_space() -> bytes:
-    """Return the bytes of a new ``space.json``."""
-    return encode_document({"dreamdb": "space", "format": FORMAT, "required": [], "optional": []})
+def new_space(*features: str) -> bytes:
+    """Return the bytes of a new ``space.json`` that requires some features."""
+    document = {"dreamdb": "space", "format": FORMAT, "optional": []}
+    return encode_document({**document, "required": sorted(features)})
 
 
 def check_space(payload: Bytes, url: str) -> None:

@@ -1,6 +1,6 @@
-"""What is said about a space's history beside its objects: features, cuts, redactions.
+"""What is said about a space beside its objects: features, cuts, redactions, what is elsewhere.
 
-Source: design/0002 sections 12 and 13, design/0015.
+Source: design/0002 sections 12 and 13, design/0010 section 6, design/0015.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from dreamdb.types import Address, Bytes
 __all__ = [
     "CUTS",
     "MAX_CUT_PARENTS",
+    "PARTIAL",
     "REDACTIONS",
     "HistoryCuts",
+    "Partial",
     "Redaction",
     "decode_cuts",
     "encode_cuts",
@@ -30,6 +32,8 @@ CUTS: Final = "cuts"
 """Key of the list of cuts, and the name of the feature that says there is one."""
 REDACTIONS: Final = "redactions"
 """Folder of the redactions, and the name of the feature that says there are some."""
+PARTIAL: Final = "partial"
+"""Key of what a partial clone keeps, and the name of the feature that says it is one."""
 MAX_CUT_PARENTS: Final = 64
 
 HistoryCuts: TypeAlias = Mapping[Address, tuple[Address, ...]]
@@ -152,6 +156,47 @@ class Redaction:
             document["who"],
             document["why"],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Which fields a space keeps, and who has the others.
+
+    Parameters
+    ----------
+    fields : frozenset of str
+        The fields that are kept here.
+    origin : str
+        URL, without credentials, of the space that has what this one lacks.
+    """
+
+    fields: frozenset[str]
+    origin: str
+
+    def encode(self) -> bytes:
+        """Return the document."""
+        return encode_document(
+            {"fields": sorted(self.fields), "format": FORMAT, "origin": self.origin}
+        )
+
+    @classmethod
+    def decode(cls, payload: Bytes) -> Partial:
+        """Parse and check the document.
+
+        Raises
+        ------
+        FormatError
+            When it is malformed.
+        """
+        what = "the list of kept fields"
+        document = decode_document(payload, what=what)
+        _check_members(document, {"fields", "format", "origin"}, what)
+        fields, origin = document["fields"], document["origin"]
+        if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+            raise FormatError(f"{what} is malformed")
+        if not fields or not isinstance(origin, str):
+            raise FormatError(f"{what} does not say which they are, or where others are")
+        return cls(frozenset(fields), origin)
 
 
 def _check_members(document: dict[str, Any], names: set[str], what: str) -> None:

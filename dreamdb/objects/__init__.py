@@ -12,6 +12,7 @@ from dreamdb.objects.address import (
     to_text,
 )
 from dreamdb.objects.canonical import decode_document, encode_document
+from dreamdb.objects.copied import copy_sealed
 from dreamdb.objects.envelope import ENVELOPE_SIZE, Compression, Envelope, SealedObject, seal
 from dreamdb.objects.names import check_ref_name, decode_ref_key, encode_ref_key
 from dreamdb.objects.opened import OpenedObject
@@ -28,6 +29,7 @@ __all__ = [
     "SealedObject",
     "address_of",
     "check_ref_name",
+    "copy_sealed",
     "decode_document",
     "decode_ref_key",
     "encode_document",

@@ -18,6 +18,7 @@ from dreamdb.store.ports import (
     documents_of,
     trash_of,
 )
+from dreamdb.store.promised import PromisorBackend, check_origin, kept_objects
 from dreamdb.store.ref_values import MAX_CARRIED
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LogEntry",
     "ObjectCache",
     "ObjectStore",
+    "PromisorBackend",
     "RefStore",
     "RefValue",
     "StampedObjects",
@@ -37,7 +39,9 @@ __all__ = [
     "Trash",
     "TrashedObject",
     "Upload",
+    "check_origin",
     "documents_of",
+    "kept_objects",
     "open_backend",
     "trash_of",
 ]

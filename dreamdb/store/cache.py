@@ -90,6 +90,9 @@ class ObjectCache:
     max_nbytes : int
         Bytes of payloads kept in memory: decompressed, downloaded or just written.  Mapped
         payloads are the system's page cache and do not count.
+    kept : ObjectStore, optional
+        Where all but nodes and fragments come from: a partial clone has them itself, and what it
+        lacks of them was cut away, redacted, or is derived.
     """
 
     def __init__(
@@ -98,11 +101,15 @@ class ObjectCache:
         *,
         max_objects: int | None = None,
         max_nbytes: int = DEFAULT_CACHE_NBYTES,
+        kept: ObjectStore | None = None,
     ) -> None:
         self._store = store
-        # What is said about the space beside its objects; `dreamdb.history` keeps both.
+        self._kept = store if kept is None else kept
+        # What is said about the space beside its objects; `dreamdb.history` keeps it.
         self.documents: DocumentStore | None = None
         self.cuts: Mapping[Address, tuple[Address, ...]] = {}
+        # The fields whose values are here; None: all.
+        self.fields: frozenset[str] | None = None
         self._max_objects = config.open_objects() if max_objects is None else max(1, max_objects)
         self._max_mapped = min(self._max_objects, _descriptor_budget())
         self._max_nbytes = max_nbytes
@@ -257,13 +264,14 @@ class ObjectCache:
         return entry
 
     def _load(self, address: Address, kind: Kind | None) -> _Entry:
+        store = self._store if kind in (Kind.NODE, Kind.FRAGMENT) else self._kept
         try:
-            stored = self._store.open(address)
+            stored = store.open(address)
         except StorageError as error:
             if not is_out_of_descriptors(error):
                 raise
             self._give_back_descriptors()
-            stored = self._store.open(address)
+            stored = store.open(address)
         opened = OpenedObject(address, stored, kind)
         mapped = isinstance(opened.payload.obj, mmap.mmap)
         with self._lock:

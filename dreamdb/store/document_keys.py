@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 SPACE_DOCUMENT: Final = "space.json"
-_FOLDER: Final = re.compile(r"(?:cuts|condemned|redactions|leases)\Z")
+_FOLDER: Final = re.compile(r"(?:cuts|condemned|partial|redactions|leases)\Z")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,99}\Z")
 
 

@@ -84,11 +84,14 @@ class FaultPlan:
         How it fails.
     damage : mapping of Address to Damage
         Objects whose stored bytes are changed on the way to the reader.
+    reads : int or None
+        How many objects can be read before the storage is out of reach; None for no limit.
     """
 
     at: int | None = None
     fault: Fault = Fault.DIE_BEFORE
     damage: Mapping[Address, Damage] = field(default_factory=lambda: MappingProxyType({}))
+    reads: int | None = None
 
 
 def enumerate_faults(num_calls: int, plan: FaultPlan | None = None) -> Iterator[FaultPlan]:
@@ -141,6 +144,7 @@ class FaultBackend:
         self.inner = backend
         self.plan = plan or FaultPlan()
         self.mutations = 0
+        self.reads = 0
         self.crashed = False
         self.trace: list[str] = []
         self._lock = threading.Lock()
@@ -211,6 +215,14 @@ class FaultBackend:
         self.crashed = True
         raise SimulatedCrash(f"{fault.value} {operation} (mutating call {number})")
 
+    def check_reachable(self) -> None:
+        """Count a read; raise StorageError once there have been as many as planned."""
+        self.check_alive()
+        with self._lock:
+            self.reads += 1
+            if self.plan.reads is not None and self.reads > self.plan.reads:
+                raise StorageError(f"cannot reach {self.url}", transient=True)
+
     def damaged(self, address: Address, stored: memoryview) -> memoryview:
         """Return what a reader gets of an object."""
         damage = self.plan.damage.get(address)
@@ -233,11 +245,11 @@ class _FaultObjects:
         return _FaultUpload(self._inner.upload(), self._faults)
 
     def open(self, address: Address) -> memoryview:
-        self._faults.check_alive()
+        self._faults.check_reachable()
         return self._faults.damaged(address, self._inner.open(address))
 
     def read(self, address: Address, start: int, stop: int) -> memoryview:
-        self._faults.check_alive()
+        self._faults.check_reachable()
         if address in self._faults.plan.damage:
             return self.open(address)[start : max(start, stop)]
         return self._inner.read(address, start, stop)

@@ -365,7 +365,8 @@ def test_doctor(space: str, tmp_path: Path) -> None:
     before = sorted(Path(space).rglob("*"))
     data = done("doctor", space, "--json").data
     assert data["ok"] is True
-    names = ["hash", "codecs", "space", "write", "race", "locks", "rename", "disk"]
+    names = ["hash", "codecs", "space", "write", "race", "locks", "processes", "rename", "disk"]
+    names += ["refs"]
     assert [check["name"] for check in data["checks"]] == names
     assert {check["status"] for check in data["checks"][:7]} == {"ok"}
     assert data["versions"]["dreamdb"] == vd.__version__

@@ -22,8 +22,8 @@ from tests.cli.running import REPOSITORY, done, process, run, spawn
 COMMANDS = [
     "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
     "snapshot", "diff", "compare-refs", "merge", "revert", "cherry-pick", "reset", "undo", "blame",
-    "delete-ref", "restore", "reflog", "verify", "gc", "expire", "du", "purge", "prove",
-    "verify-proof", "doctor", "completion",
+    "clone", "fetch", "pull", "push", "delete-ref", "restore", "reflog",
+    "verify", "gc", "expire", "du", "purge", "prove", "verify-proof", "doctor", "completion",
 ]  # fmt: skip
 
 # Arguments of each command that reads or writes a space, here one that is not there.
@@ -47,6 +47,9 @@ NEED_A_SPACE = {
     "blame": ["digits", "1", "label"],
     "delete-ref": ["digits"],
     "restore": ["digits"],
+    "fetch": ["elsewhere"],
+    "pull": ["elsewhere", "digits"],
+    "push": ["elsewhere", "digits"],
     "reflog": ["digits"],
     "verify": [],
     "gc": ["--dry-run"],

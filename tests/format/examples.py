@@ -18,6 +18,7 @@ from dreamdb.model import (
     FieldList,
     Manifest,
     Node,
+    Partial,
     Redaction,
     Tag,
     empty_entries,
@@ -104,6 +105,8 @@ def _documents() -> dict[str, bytes]:
         "space": new_space(),
         "cuts": encode_cuts({head: ()}),
         "space-cut": with_feature(new_space(), "cuts", "here"),
+        "partial": Partial(frozenset({"label", "split"}), "s3://team/digits").encode(),
+        "space-partial": new_space("partial"),
         "redaction": _redaction(address_of(Kind.CONTENT, [content])),
     }
 

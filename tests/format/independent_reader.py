@@ -140,12 +140,18 @@ class IndependentReader:
         features = space.pop("required")
         assert space == {"dreamdb": "space", "format": 1, "optional": []}
         assert features == sorted(features)
-        assert set(features) <= {"cuts", "redactions"}
+        assert set(features) <= {"cuts", "partial", "redactions"}
         self.cuts: dict[str, list[str]] = {}
         if "cuts" in features:
             told = document_of((root / "cuts").read_bytes())
             assert set(told) == {"cuts", "format"}
             self.cuts = told["cuts"]
+        self.fields: list[str] | None = None
+        if "partial" in features:
+            told = document_of((root / "partial").read_bytes())
+            assert set(told) == {"fields", "format", "origin"}
+            assert told["fields"] == sorted(set(told["fields"]))
+            self.fields = told["fields"]
 
     def refs(self) -> dict[str, bytes]:
         """Return every ref and the address it holds."""
@@ -219,8 +225,13 @@ class IndependentReader:
         assert tag["label"] == ref
         return str(tag["manifest"])
 
-    def history(self, manifest: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield a branch's own line, newest first, its skip addresses checked."""
+    def history(
+        self, manifest: str, above: int | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield a branch's own line, newest first, its skip addresses checked.
+
+        Manifests above a generation may have none: they were made where history was cut there.
+        """
         line = []
         at: str | None = manifest
         while at is not None:
@@ -236,6 +247,8 @@ class IndependentReader:
             target = generation & (generation - 1)
             if self.cuts:
                 continue  # What a skip address names may have been cut away.
+            if above is not None and generation > above and found["skip"] is None:
+                continue
             if following[1] is None or target >= following[1]["generation"]:
                 assert found["skip"] is None
             else:
@@ -363,6 +376,8 @@ class IndependentReader:
         keep = [anchor not in dead for anchor in anchors]
         columns = {}
         for field in content["schema"]["fields"]:
+            if self.fields is not None and field["name"] not in self.fields:
+                continue
             values = self.column(field, content["tracks"][field["name"]], anchors)
             assert not field.get("required") or None not in values
             columns[field["name"]] = [v for v, k in zip(values, keep, strict=True) if k]

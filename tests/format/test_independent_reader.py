@@ -173,3 +173,38 @@ def test_a_history_that_was_cut_and_purged(tmp_path: Path) -> None:
     line = [text for text, _ in reader.history(reader.manifest_of("all"))]
     assert line == [record.manifest for record in ds.history()]
     assert line[-1] == reader.manifest_of("old")
+
+
+@pytest.mark.parametrize("commits", [1, 6, 7, 11, 16])
+def test_clones_of_one_version_and_of_some_fields(tmp_path: Path, commits: int) -> None:
+    names = tuple(TYPES)
+    whole = vd.Dataset.create("all", default_schema(*names), backend=tmp_path / "whole")
+    rows: Rows = {}
+    for at in range(commits):
+        more = rows_of(anchors_between(1_000 * at + 5, 20, at), names, at)
+        append(whole, more)
+        rows.update(more)
+    shallow = tmp_path / "shallow"
+    cloned = vd.clone(tmp_path / "whole", shallow, "all", shallow=True).open("all")
+    more = rows_of(anchors_between(1_000_000, 20, 1), names, 7)
+    for anchor in sorted(more):
+        append(cloned, {anchor: more[anchor]})
+    rows.update(more)
+    check_ref(shallow, "all", rows)
+    reader = IndependentReader(shallow)
+    line = list(reader.history(reader.manifest_of("all")))
+    assert len(line) == 21
+    assert reader.cuts == {line[-1][0]: []}
+    partial = tmp_path / "partial"
+    vd.clone(shallow, partial, "all", fields=list(names[:2]))
+    reader = IndependentReader(partial)
+    anchors, columns = reader.rows(reader.manifest_of("all"))
+    assert anchors == sorted(rows)
+    assert list(columns) == list(names[:2])
+    for name, values in columns.items():
+        assert [comparable(v) for v in values] == table_of(rows, name), name
+    # What was made in the clone is what a whole space holds once it has it.
+    cloned.push(tmp_path / "whole")
+    reader = IndependentReader(tmp_path / "whole")
+    line = list(reader.history(reader.manifest_of("all"), above=commits))
+    assert len(line) == 21 + commits
