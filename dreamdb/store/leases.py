@@ -531,7 +531,7 @@ class _LeasedRefs:
         with self._leases.hold(exclusive=False):
             lease = self._leases.current
             assert lease is not None
-            named = new if carried is None else _named_by_tag(new, carried)
+            named = new if carried is None else _named_behind(new, carried)
             if named in lease.condemned and named not in lease.again:
                 raise ConflictError(
                     f"{to_text(named)} is being collected: no ref led to it",
@@ -554,7 +554,9 @@ class _LeasedRefs:
         return self._inner.logs()
 
 
-def _named_by_tag(address: Address, carried: bytes) -> Address:
-    """Return the manifest that a carried tag names: the ref alone leads to it."""
-    payload = OpenedObject(address, memoryview(carried), Kind.TAG).view()
-    return from_text(str(decode_document(payload, what="a tag")["manifest"]))
+def _named_behind(address: Address, carried: bytes) -> Address:
+    """Return the manifest that a carried tag names, which the ref alone leads to."""
+    opened = OpenedObject(address, memoryview(carried), None)
+    if opened.kind is not Kind.TAG:
+        return address
+    return from_text(str(decode_document(opened.view(), what="a tag")["manifest"]))

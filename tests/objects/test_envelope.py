@@ -72,7 +72,7 @@ def test_compression_is_kept_only_when_it_helps() -> None:
         (head(version=2), UnsupportedFormatError),
         (head(version=0), UnsupportedFormatError),
         (head(kind=0), FormatError),
-        (head(kind=12), FormatError),
+        (head(kind=13), FormatError),
         (head(codec=2), FormatError),
         (head(reserved=1), FormatError),
         (head(rest=bytes(23) + b"\1"), FormatError),

@@ -46,7 +46,8 @@ from dreamdb.types import ADDRESS_SIZE, Address
 
 TABLES = (
     "create table if not exists objects (address blob primary key, body blob not null)",
-    "create table if not exists refs (name text primary key, address blob not null)",
+    "create table if not exists refs"
+    " (name text primary key, address blob not null, carried blob)",
     "create table if not exists logs (number integer primary key, name text, line blob)",
     "create table if not exists documents (key text primary key, body blob not null)",
 )
@@ -179,6 +180,14 @@ class SqliteUpload:
             self._state = "aborted"
 
 
+def _is_object(address: Address, stored: bytes) -> bool:
+    try:
+        OpenedObject(address, memoryview(stored), None)
+    except IntegrityError:
+        return False
+    return len(stored) <= MAX_CARRIED
+
+
 class SqliteRefs:
     """Mutable names, moved by compare-and-swap."""
 
@@ -186,14 +195,22 @@ class SqliteRefs:
         self._backend = backend
 
     def read(self, name: str) -> RefValue | None:
-        query = "select address from refs where name = ?"
+        query = "select address, carried from refs where name = ?"
         found = self._backend.ask(query, check_ref_name(name))
-        return RefValue(Address(found[0][0])) if found else None
+        return RefValue(Address(found[0][0]), carried=found[0][1]) if found else None
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         check_ref_name(name)
         if new is not None and (len(new) != ADDRESS_SIZE or new[:1] != b"\x1e"):
             raise InvalidInputError(f"ref {name!r} cannot hold {new!r}")
+        if carried is not None and (new is None or not _is_object(new, carried)):
+            raise InvalidInputError(f"ref {name!r} cannot carry {len(carried)} bytes")
         with self._backend.connected() as database:
             found = database.execute("select address from refs where name = ?", (name,)).fetchone()
             actual = None if found is None else Address(found[0])
@@ -202,12 +219,15 @@ class SqliteRefs:
                 raise RefConflictError(f"ref {name!r} moved", expected=wanted, actual=actual)
             database.execute("delete from refs where name = ?", (name,))
             if new is not None:
-                database.execute("insert into refs values (?, ?)", (name, bytes(new)))
-        return None if new is None else RefValue(new)
+                row = (name, bytes(new), carried)
+                database.execute("insert into refs values (?, ?, ?)", row)
+        return None if new is None else RefValue(new, carried=carried)
 
-    def list(self) -> Iterator[tuple[str, Address]]:
-        for name, address in sorted(self._backend.ask("select name, address from refs")):
-            yield name, Address(address)
+    def list(self) -> Iterator[tuple[str, RefValue]]:
+        for name, address, carried in sorted(
+            self._backend.ask("select name, address, carried from refs"), key=lambda row: row[0]
+        ):
+            yield name, RefValue(Address(address), carried=carried)
 
     def append_log(self, name: str, entry: LogEntry) -> None:
         query = "insert into logs (name, line) values (?, ?)"
