@@ -105,7 +105,9 @@ def kind_of(path: Path) -> str:
 
 
 def test_the_space_has_every_kind_of_object(space: Path, truth: dict[str, Any]) -> None:
-    assert {kind_of(path) for path in files_of(space)} == set(KINDS.values())
+    # Codecs and indexes are damaged in tests/vectors.
+    of_vectors = {"codec", "spatial-index", "index", "index-segment"}
+    assert {kind_of(path) for path in files_of(space)} == set(KINDS.values()) - of_vectors
     assert truth == read_all(space)
     assert len(truth["refs"]) == 3
     assert any(path.stat().st_size > BIG for path in files_of(space))
