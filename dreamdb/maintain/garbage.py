@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dreamdb.errors import DreamDBError
-from dreamdb.maintain.reach import node_needs
+from dreamdb.maintain.reach import LEAVES, node_needs
 from dreamdb.model import Content, Manifest, Node
 from dreamdb.objects import ENVELOPE_SIZE, Envelope, Kind, OpenedObject, to_text
 from dreamdb.types import ZERO_ADDRESS, Address
@@ -23,7 +23,14 @@ ReadStored = Callable[[Address], memoryview]
 
 _ORPHAN: Final = "left by a write that was not published"
 _DAMAGED: Final = "damaged, and nothing needs it"
-_RANKS: Final = {Kind.TAG: 1, Kind.MANIFEST: 2, Kind.CONTENT: 4, Kind.NODE: 5, Kind.FRAGMENT: 6}
+_RANKS: Final = {
+    Kind.TAG: 1,
+    Kind.MANIFEST: 2,
+    Kind.INDEX: 3,
+    Kind.CONTENT: 4,
+    Kind.NODE: 5,
+    **dict.fromkeys(LEAVES, 6),
+}
 _OTHER: Final = 3
 
 

@@ -40,6 +40,7 @@ from dreamdb.store.ports import (
     Upload,
     documents_of,
 )
+from dreamdb.store.ref_values import check_new
 from dreamdb.types import Address
 
 __all__ = ["CONDEMNED", "LEASES", "Condemned", "LeaseTerms", "LeasedBackend", "read_condemned"]
@@ -526,6 +527,7 @@ class _LeasedRefs:
         new: Address | None,
         carried: bytes | None = None,
     ) -> RefValue | None:
+        check_new(name, new, carried)
         if new is None:
             return self._inner.swap(name, expected, new)
         with self._leases.hold(exclusive=False):

@@ -17,9 +17,16 @@ from typing import Any
 import pytest
 
 import dreamdb as vd
-from dreamdb.errors import InternalError, InvalidInputError, ObjectMissingError, RefConflictError
-from dreamdb.objects import SealedObject, check_ref_name, object_key, to_text
+from dreamdb.errors import (
+    IntegrityError,
+    InternalError,
+    InvalidInputError,
+    ObjectMissingError,
+    RefConflictError,
+)
+from dreamdb.objects import OpenedObject, SealedObject, check_ref_name, object_key, to_text
 from dreamdb.store import (
+    MAX_CARRIED,
     LeasedBackend,
     LeaseTerms,
     LogEntry,
@@ -46,8 +53,7 @@ from dreamdb.types import ADDRESS_SIZE, Address
 
 TABLES = (
     "create table if not exists objects (address blob primary key, body blob not null)",
-    "create table if not exists refs"
-    " (name text primary key, address blob not null, carried blob)",
+    "create table if not exists refs (name text primary key, address blob not null, carried blob)",
     "create table if not exists logs (number integer primary key, name text, line blob)",
     "create table if not exists documents (key text primary key, body blob not null)",
 )

@@ -396,7 +396,7 @@ def test_nothing_of_an_index_is_garbage() -> None:
     ds = vd.Dataset.create("main", own, backend=url)
     ds.append(rows_of(clustered(2_000)))
     ds.add_embedding_layer("coded", "v", DIM, compressor="rabitq-2", samples=[(3, clustered(1)[0])])
-    garbage = {one.address for one in vd.connect(url).gc().garbage}
+    garbage = {one.object for one in vd.connect(url).gc().garbage}
     kinds = {_cold(ds)._space.cache.open(from_text(a), None).kind for a in garbage}
     # The published codecs that no field names: sq8, and rabitq, which only says what codes to make.
     assert kinds == {Kind.CODEC}
