@@ -375,11 +375,12 @@ def test_errors_come_through_workers_with_their_type() -> None:
         error = raised(lambda: next(batches))  # noqa: B023
         assert isinstance(error, InvalidInputError)
         assert "'broken'" in str(error)
+    # Nine: the broken one is not alone in its batch, which would be an error.
     skipping = (
         vd.relation(ds)
         .sample(identity="sample_id")
         .collate(
-            batch_size=8, fields={"x": Stack("vector"), "y": Stack("label")}, on_error="replace"
+            batch_size=9, fields={"x": Stack("vector"), "y": Stack("label")}, on_error="replace"
         )
     )
     for workers in (0, 2):
