@@ -20,7 +20,7 @@ import torch
 import torch.multiprocessing
 from torch.utils.data import get_worker_info
 
-from dreamdb.torch.ring import SMALLEST, Slot, leave_in_slot
+from dreamdb.torch.ring import SMALLEST, Slot, can_pass_descriptors, leave_in_slot
 
 __all__ = ["BatchArray", "BatchList", "as_batch_array", "as_batch_list"]
 
@@ -84,7 +84,7 @@ def _reduce(values: BatchArray) -> tuple[Any, ...]:
         slot = leave_in_slot([plain.reshape(-1).view(np.uint8)], plain.nbytes)
         if slot is not None:
             return _from_slot, (slot, plain.dtype.str, plain.shape)
-    if plain.nbytes >= _SHARED_NBYTES:
+    if plain.nbytes >= _SHARED_NBYTES and can_pass_descriptors():
         return _from_tensor, (torch.from_numpy(plain),)
     data = bytearray(plain.reshape(-1).view(np.uint8))
     return _from_bytes, (data, plain.dtype.str, plain.shape)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SMALLEST", "Ring", "Slot", "leave_in_slot"]
+__all__ = ["SMALLEST", "Ring", "Slot", "can_pass_descriptors", "leave_in_slot"]
 
 SMALLEST: Final = 16 << 10
 """Bytes below which the pipe is as fast."""
@@ -197,11 +197,13 @@ class _Sending:
         self._owner = 0
         self._number = 0
         self._ring: Ring | None = None
-        self._told = False
         self._descriptor = -1
+        self.possible = True
 
     def leave(self, parts: list[Any], nbytes: int) -> Slot | None:
         """Put a value's parts into a slot; None when the pipe must do."""
+        if not self.possible:
+            return None
         ring = self._ring if self._owner == os.getpid() else None
         if ring is None or nbytes > ring.slot_nbytes:
             ring = self._renew(nbytes)
@@ -217,10 +219,15 @@ class _Sending:
             at += view.nbytes
         slot = Slot((self._owner, self._number), number, nbytes)
         if self._descriptor >= 0:
-            slot.introduce(self._descriptor, ring)
+            try:
+                slot.introduce(self._descriptor, ring)
+            except OSError:
+                # No socket can be made, such as below a temporary folder with a long name.
+                ring.free(number)
+                self.possible = False
             os.close(self._descriptor)
             self._descriptor = -1
-        return slot
+        return slot if self.possible else None
 
     def _renew(self, nbytes: int) -> Ring | None:
         """Make a ring for values of this length and somewhat more."""
@@ -253,6 +260,11 @@ def _is_alive(pid: int) -> bool:
 
 _RECEIVED = _Received()
 _SENDING = _Sending()
+
+
+def can_pass_descriptors() -> bool:
+    """Return False once this process has found that it cannot hand descriptors to another."""
+    return _SENDING.possible
 
 
 def leave_in_slot(parts: list[Any], nbytes: int) -> Slot | None:

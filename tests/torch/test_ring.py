@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,19 @@ def test_memory_that_a_batch_lies_in_is_the_loops_own(train: DreamDBDataset) -> 
         assert torch.from_numpy(batch["v"]).data_ptr() == batch["v"].ctypes.data
         batch["v"][:] = -1
         batch["n"][:] = -1
+
+
+def test_a_temporary_folder_with_a_long_name(
+    train: DreamDBDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No socket can have such a path, and so no descriptor can be passed on: the pipe takes all."""
+    wanted = list(loader(train, 0))
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", str(folder))
+    assert all(map(same, loader(train, 2), wanted))
 
 
 def test_passes_leave_no_descriptors(train: DreamDBDataset) -> None:
