@@ -121,12 +121,14 @@ def _abandon_and_write(url: str, number: int, stop: Any) -> int:
     return written
 
 
-def _collect_often(url: str, stop: Any) -> int:
+def _collect_often(url: str, stop: Any, found: Any) -> int:
     backend = open_backend(url)
     removed = 0
     while not stop.is_set():
         report = collect_garbage(backend, open_caches(backend).source, dry_run=False, trash=False)
         removed += report.removed
+        if removed:
+            found.set()
     return removed
 
 
@@ -140,9 +142,9 @@ def test_writers_beside_a_collector_lose_nothing(tmp_path: Path) -> None:
     for number in range(3):
         base.branch(f"w{number}")
     context = multiprocessing.get_context("fork")
-    stop = context.Event()
+    stop, found = context.Event(), context.Event()
     jobs = [(_abandon_and_write, (url, n, stop)) for n in range(3)]
-    work: list[Any] = [*jobs, (_collect_often, (url, stop))]
+    work: list[Any] = [*jobs, (_collect_often, (url, stop, found))]
     pipes = [context.Pipe(duplex=False) for _ in work]
     processes = [
         context.Process(target=_in_process, args=(*job, pipe[1]))
@@ -151,6 +153,7 @@ def test_writers_beside_a_collector_lose_nothing(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     time.sleep(2.5)
+    found.wait(40)  # On a busy machine the first garbage may be late.
     stop.set()
     results = []
     for process, pipe in zip(processes, pipes, strict=True):
