@@ -48,11 +48,13 @@ if _TYPE_CHECKING:
         RefNameError,
         RefNotFoundError,
         SchemaError,
+        SqlError,
         StateError,
         StorageError,
         UnsupportedFormatError,
     )
     from dreamdb.read import Comparison, col
+    from dreamdb.sql import Database
 
 _logging.getLogger("dreamdb").addHandler(_logging.NullHandler())
 
@@ -61,6 +63,7 @@ __all__ = [
     "AnchorNotFoundError",
     "Comparison",
     "ConflictError",
+    "Database",
     "Dataset",
     "DreamDBError",
     "ExpressionError",
@@ -84,6 +87,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "Space",
+    "SqlError",
     "StateError",
     "StorageError",
     "Transaction",
@@ -134,6 +138,7 @@ _HOMES = {
         "RefNameError",
         "RefNotFoundError",
         "SchemaError",
+        "SqlError",
         "StateError",
         "StorageError",
         "UnsupportedFormatError",
@@ -142,6 +147,7 @@ _HOMES = {
         "Comparison",
         "col",
     ),
+    "dreamdb.sql": ("Database",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -15,7 +15,7 @@ from dreamdb.dataset.dataset import Dataset
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
 from dreamdb.dataset.versions import reflog_records
 from dreamdb.errors import InvalidInputError, ReadOnlyError
-from dreamdb.history import load_manifest, resolve_address, resolve_ref
+from dreamdb.history import load_manifest, open_catalog, resolve_address, resolve_ref
 from dreamdb.maintain import GcReport, VerifyReport, collect_garbage, verify_space
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
@@ -35,9 +35,10 @@ class RefInfo:
     name : str
         Its name.
     kind : str
-        ``"branch"`` or ``"snapshot"``.
+        ``"branch"``, ``"snapshot"``, or ``"tag"``: a version tag of all tables (see
+        :class:`dreamdb.Database`).
     manifest : str
-        The manifest it names.
+        The manifest it names; of a version tag the catalog.
     time_ns : int
         When the manifest, or the snapshot, was made.
     author, message : str
@@ -87,6 +88,11 @@ class Space:
         out = []
         for name, address in self._space.backend.refs.list():
             if not name.startswith(prefix):
+                continue
+            catalog = open_catalog(self._space.cache, name, address)
+            if catalog is not None:
+                told_by = (catalog.time_ns, catalog.author, catalog.message)
+                out.append(RefInfo(name, "tag", to_text(address), *told_by, dict(catalog.metadata)))
                 continue
             found = resolve_address(self._space.cache, name, RefValue(address))
             manifest = load_manifest(self._space.cache, found.manifest)
@@ -152,11 +158,13 @@ class Space:
         ConflictError
             When another writer moved it meanwhile.
         """
-        found = resolve_ref(self._space.backend, self._space.cache, name)
+        value = self._space.backend.refs.read(check_ref_name(name))
+        if value is None or open_catalog(self._space.cache, name, value.address) is None:
+            value = resolve_ref(self._space.backend, self._space.cache, name).value
         why = "delete" + (f": {check_text(reason, 'the reason')}" if reason else "")
-        entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
+        entry = LogEntry(time.time_ns(), value.address, None, config.author(), why)
         self._space.backend.refs.append_log(name, entry)
-        self._space.backend.refs.swap(name, found.value, None)
+        self._space.backend.refs.swap(name, value, None)
 
     def reflog(self, name: str) -> list[dict[str, Any]]:
         """Return the moves of a ref that no history shows, newest first; also of a deleted one.

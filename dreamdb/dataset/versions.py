@@ -13,7 +13,7 @@ from dreamdb import config
 from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
-from dreamdb.history import ancestors, first_parents, load_manifest, resolve_address
+from dreamdb.history import ancestors, first_parents, load_manifest, manifests_of
 from dreamdb.model import Tag
 from dreamdb.objects import Kind, check_ref_name, to_text
 from dreamdb.store import LogEntry
@@ -178,8 +178,8 @@ class Versions(Handle):
         space = self._space
         names: dict[str, list[str]] = {}
         for name, address in space.backend.refs.list():
-            found = resolve_address(space.cache, name, _value(address))
-            names.setdefault(to_text(found.manifest), []).append(name)
+            for manifest in manifests_of(space.cache, name, _value(address)):
+                names.setdefault(to_text(manifest), []).append(name)
         return Log([replace(r, refs=tuple(names.get(r.manifest, ()))) for r in records])
 
     def reflog(self) -> list[dict[str, Any]]:

@@ -9,7 +9,14 @@ from dreamdb.history.dag import (
     merge_base,
     skip_address,
 )
-from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
+from dreamdb.history.refs import (
+    ResolvedRef,
+    find_ref,
+    manifests_of,
+    open_catalog,
+    resolve_address,
+    resolve_ref,
+)
 
 __all__ = [
     "ResolvedRef",
@@ -19,7 +26,9 @@ __all__ = [
     "first_parents",
     "is_ancestor",
     "load_manifest",
+    "manifests_of",
     "merge_base",
+    "open_catalog",
     "resolve_address",
     "resolve_ref",
     "skip_address",

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dreamdb.errors import FormatError, RefNotFoundError, nearest_hint
-from dreamdb.model import Tag
+from dreamdb.errors import FormatError, InvalidInputError, RefNotFoundError, nearest_hint
+from dreamdb.model import Catalog, Tag
 from dreamdb.objects import Kind, check_ref_name
 from dreamdb.store import Backend, ObjectCache, RefValue
 from dreamdb.types import Address
 
-__all__ = ["ResolvedRef", "find_ref", "resolve_address", "resolve_ref"]
+__all__ = [
+    "ResolvedRef",
+    "find_ref",
+    "manifests_of",
+    "open_catalog",
+    "resolve_address",
+    "resolve_ref",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,12 @@ def resolve_address(cache: ObjectCache, name: str, value: RefValue) -> ResolvedR
                 f"the ref {name!r} names a tag of {tag.label!r}", ref=name, label=tag.label
             )
         return ResolvedRef(name, value, tag.manifest, tag)
+    if opened.kind is Kind.CATALOG:
+        raise InvalidInputError(
+            f"{name!r} is a version tag of the whole database, not a dataset",
+            hint=f"read a table of it: SELECT ... FROM table AT VERSION '{name}'",
+            ref=name,
+        )
     raise FormatError(f"the ref {name!r} names a {opened.kind.name.lower()}", ref=name)
 
 
@@ -89,3 +102,30 @@ def resolve_ref(backend: Backend, cache: ObjectCache, name: str) -> ResolvedRef:
             ref=name,
         )
     return found
+
+
+def open_catalog(cache: ObjectCache, name: str, address: Address) -> Catalog | None:
+    """Return the catalog that a ref's body names; None when the ref is a branch or a snapshot.
+
+    Raises
+    ------
+    FormatError
+        When the catalog belongs to another ref.
+    """
+    opened = cache.open(address, None)
+    if opened.kind is not Kind.CATALOG:
+        return None
+    catalog = Catalog.decode(opened.view())
+    if catalog.label != name:
+        raise FormatError(
+            f"the ref {name!r} names a catalog of {catalog.label!r}", ref=name, label=catalog.label
+        )
+    return catalog
+
+
+def manifests_of(cache: ObjectCache, name: str, value: RefValue) -> list[Address]:
+    """Return the manifests that a ref keeps: one, or those of all tables of a version tag."""
+    catalog = open_catalog(cache, name, value.address)
+    if catalog is not None:
+        return list(catalog.tables.values())
+    return [resolve_address(cache, name, value).manifest]

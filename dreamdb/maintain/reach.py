@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from dreamdb.errors import DreamDBError, IntegrityError
 from dreamdb.history import resolve_address
-from dreamdb.model import Content, Manifest, Node
+from dreamdb.model import Catalog, Content, Manifest, Node
 from dreamdb.objects import Kind, OpenedObject
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
@@ -64,7 +64,7 @@ def reachable_objects(
     backend, source : Backend, Source
         The space.
     starts : list of Address
-        Manifests and tags.
+        Manifests, tags and catalogs.
     lenient : bool
         Yield an object that cannot be read, and go on without what only it names.
 
@@ -110,6 +110,9 @@ def _named_by(
     if opened.kind is Kind.TAG:
         found = resolve_address(source.cache, _label_of(opened.view()), RefValue(address))
         return [(found.manifest, Kind.MANIFEST)]
+    if opened.kind is Kind.CATALOG:
+        catalog = Catalog.decode(opened.view())
+        return [(manifest, Kind.MANIFEST) for manifest in catalog.tables.values()]
     if opened.kind is Kind.NODE:
         node = Node.decode(opened.view())
         below = Kind.FRAGMENT if node.level == 1 else Kind.NODE

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
-from dreamdb.history import load_manifest, resolve_address, skip_address
+from dreamdb.history import load_manifest, manifests_of, open_catalog, skip_address
 from dreamdb.maintain.reach import reachable_objects, roots
 from dreamdb.model import ANCHOR, Content, Entries, Node, build_tree, leaf_entries, track_cuts
 from dreamdb.objects import Kind, to_text
@@ -157,10 +157,11 @@ class _Verifier:
 
     def _ref(self, name: str, address: Address) -> None:
         label = name.removeprefix("reflog of ")
-        found = resolve_address(self._source.cache, label, RefValue(address))
-        if found.is_snapshot:
+        stack = manifests_of(self._source.cache, label, RefValue(address))
+        if open_catalog(self._source.cache, label, address) is not None:
+            self._count(address, Kind.CATALOG)
+        elif stack != [address]:
             self._count(address, Kind.TAG)
-        stack = [found.manifest]
         while stack:
             at = stack.pop()
             if at in self._manifests:

@@ -1,5 +1,6 @@
 """Documents and trees: what objects say, independent of how values or bytes are stored."""
 
+from dreamdb.model.catalog import CATALOG_FEATURE, Catalog
 from dreamdb.model.cuts import LADDER, OPEN, Cuts, nearest_rung, next_rung, rung_ends, track_cuts
 from dreamdb.model.documents import (
     Content,
@@ -26,10 +27,12 @@ from dreamdb.model.tree import build_tree, edit_tree, leaf_entries, walk_nodes
 
 __all__ = [
     "ANCHOR",
+    "CATALOG_FEATURE",
     "LADDER",
     "OPEN",
     "TIMELINE_RUNGS",
     "TOMBSTONE_RUNGS",
+    "Catalog",
     "Content",
     "Cuts",
     "Entries",

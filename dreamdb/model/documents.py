@@ -18,7 +18,7 @@ from dreamdb.types import Address, Bytes
 __all__ = ["Content", "Manifest", "Tag", "check_space", "new_space", "skip_generation"]
 
 FORMAT: Final = 1
-REQUIRED_FEATURES: Final[frozenset[str]] = frozenset()
+REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({"catalog"})
 
 
 def _text(address: Address | None) -> str | None:

@@ -1,6 +1,7 @@
 """Where objects and refs are kept: directories, memory, and whatever fsspec reaches."""
 
 from dreamdb.store.cache import CacheCounters, ObjectCache
+from dreamdb.store.features import require_feature
 from dreamdb.store.locate import open_backend
 from dreamdb.store.ports import (
     Backend,
@@ -21,4 +22,5 @@ __all__ = [
     "RefValue",
     "Upload",
     "open_backend",
+    "require_feature",
 ]

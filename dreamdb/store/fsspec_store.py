@@ -125,6 +125,17 @@ class FsspecBackend:
             return False
         return True
 
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Replace ``space.json`` if it still is what is expected; return whether it was."""
+        found = self._writer.read(_SPACE)
+        if found is None or found[0] != expected:
+            return False
+        try:
+            self._writer.replace(_SPACE, bytes(document), found[1])
+        except PreconditionFailed:
+            return False
+        return True
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self._pickled is None:
             raise InvalidInputError(

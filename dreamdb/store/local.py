@@ -27,6 +27,8 @@ from dreamdb.store.local_refs import LocalRefs
 __all__ = ["LocalBackend"]
 
 _SPACE = "space.json"
+# No ref has this key: none starts with a dot.
+_DOCUMENT_LOCK = ".document"
 _FOLDERS = ("objects", "refs", "logs", "locks", "tmp")
 _STALE_AFTER_S = 60.0
 
@@ -106,6 +108,18 @@ class LocalBackend:
                 return True
         except OSError as error:
             raise disk_error(error, f"create a space in {root}", writing=True) from error
+
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Replace ``space.json`` if it still is what is expected; return whether it was."""
+        root = self._disk.root
+        try:
+            with self._locks.exclusive(_DOCUMENT_LOCK, what=f"the document of {root}"):
+                if self.read_space() != expected:
+                    return False
+                self._disk.publish([document], root, _SPACE)
+                return True
+        except OSError as error:
+            raise disk_error(error, f"change {_SPACE} in {root}", writing=True) from error
 
     def remove_stale_temporaries(self, *, min_age_s: float = _STALE_AFTER_S) -> int:
         """Remove temporaries whose writer has died; return how many.

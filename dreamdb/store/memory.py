@@ -108,6 +108,14 @@ class MemoryBackend:
             self._space.document = bytes(document)
             return True
 
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Replace the document if it still is what is expected; return whether it was."""
+        with self._space.changing():
+            if self._space.document != expected:
+                return False
+            self._space.document = bytes(document)
+            return True
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._space.name, _PROCESS)
 

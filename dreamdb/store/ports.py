@@ -226,3 +226,7 @@ class Backend(Protocol):
     def create_space(self, document: bytes) -> bool:
         """Write ``space.json`` unless there is one; return whether this call wrote it."""
         ...
+
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Replace ``space.json`` if it still is what is expected; return whether it was."""
+        ...

@@ -99,6 +99,11 @@ class CountingBackend:
         self.count("create_space")
         return self.inner.create_space(document)
 
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Count and pass on."""
+        self.count("replace_space")
+        return self.inner.replace_space(expected, document)
+
     def count(
         self,
         operation: str,

@@ -149,6 +149,10 @@ class FaultBackend:
         """Pass on, or fail."""
         return self.mutate("create_space", lambda: self.inner.create_space(document))
 
+    def replace_space(self, expected: bytes, document: bytes) -> bool:
+        """Pass on, or fail."""
+        return self.mutate("replace_space", lambda: self.inner.replace_space(expected, document))
+
     def check_alive(self) -> None:
         """Raise SimulatedCrash after the crash."""
         if self.crashed:

@@ -1,0 +1,173 @@
+"""What DuckDB sees of a table: an Arrow data set whose scanner reads our fragments when asked.
+
+Source: design/0020 section 3.  DuckDB calls ``scanner(columns, filter)`` once per scan, and pulls
+batches as it needs them: a filter prunes by the statistics of the trees, and a LIMIT stops early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from dreamdb.dataset import Dataset
+from dreamdb.errors import SchemaError
+from dreamdb.model import ANCHOR
+
+__all__ = ["RowCount", "TableSource"]
+
+_BATCH_ROWS: Final = 131_072
+
+
+class _Scanner:
+    """The two members of ``pyarrow.dataset.Scanner`` that DuckDB uses."""
+
+    def __init__(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.projected_schema = schema
+        self._batches = batches
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.projected_schema, self._batches)
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without extension types, which DuckDB does not read."""
+    return pa.schema(
+        [
+            pa.field(f.name, getattr(f.type, "storage_type", f.type), f.nullable)
+            for f in schema
+        ]
+    )  # fmt: skip
+
+
+class TableSource(pads.Dataset):
+    """A dataset at one manifest, as the engine scans it.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        What to read.
+    anchor : bool
+        Whether ``_anchor`` is a column, the last one.
+    limit : int, optional
+        Read at most so many records; only for statements that need no more.
+    failures : list
+        Receives what goes wrong while reading: the engine would turn it into a text.
+
+    Raises
+    ------
+    SchemaError
+        When two fields differ in case only, which SQL cannot tell apart.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        anchor: bool = False,
+        limit: int | None = None,
+        failures: list[BaseException],
+    ) -> None:
+        self._dataset = dataset
+        self._limit = limit
+        self._failures = failures
+        names = list(dataset.schema)
+        folded: dict[str, str] = {}
+        for name in names:
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise SchemaError(
+                    f"the fields {other!r} and {name!r} of {dataset.name!r} differ in case only, "
+                    "which SQL cannot tell apart",
+                    hint=f"rename one: ds.rename_field({name!r}, ...)",
+                    field=name,
+                )
+        full = _plain(dataset.scan(names).schema)
+        columns = [full.field(name) for name in names]
+        self._columns = pa.schema([*columns, full.field(ANCHOR)] if anchor else columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self._columns
+
+    def scanner(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,  # noqa: A002 - the name pyarrow gave it
+        **options: Any,
+    ) -> Any:
+        """Return what reads some columns of the records that satisfy a filter.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Which columns, in order; default: all.
+        filter : Expression, optional
+            A condition; the engine does not apply it again.
+        **options : Any
+            Not used.
+        """
+        names = list(self._columns.names if columns is None else columns)
+        schema = pa.schema([self._columns.field(name) for name in names])
+        return _Scanner(schema, self._batches(names, schema, filter))
+
+    def _batches(
+        self, names: list[str], schema: pa.Schema, condition: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            fields = [name for name in dict.fromkeys(names) if name != ANCHOR]
+            scan = self._dataset.scan(fields, condition, limit=self._limit, batch_size=_BATCH_ROWS)
+            for batch in scan:
+                yield pa.RecordBatch.from_arrays(
+                    [_storage(batch.column(name)) for name in names], schema=schema
+                )
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._failures.append(error)
+            raise
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
+
+
+class RowCount(pads.Dataset):
+    """A table of which a statement needs the number of rows only: nothing is read.
+
+    Parameters
+    ----------
+    rows : int
+        How many.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._columns = pa.schema([("_", pa.bool_())])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """One column that holds only nulls."""
+        return self._columns
+
+    def scanner(self, columns: Sequence[str] | None = None, **options: Any) -> Any:
+        """Return what yields as many empty rows.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Not used.
+        **options : Any
+            Not used.
+        """
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for start in range(0, self._rows, _BATCH_ROWS):
+                count = min(_BATCH_ROWS, self._rows - start)
+                yield pa.RecordBatch.from_arrays([pa.nulls(count, pa.bool_())], schema=self.schema)
+
+        return _Scanner(self.schema, batches())
