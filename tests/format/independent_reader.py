@@ -23,7 +23,7 @@ from blake3 import blake3
 from tests.format.independent_arrow import read_stream
 
 PAGE = 16_384
-KINDS = {1: "fragment", 2: "node", 3: "content", 4: "manifest", 5: "tag"}
+KINDS = {1: "fragment", 2: "node", 3: "content", 4: "manifest", 5: "tag", 11: "catalog"}
 OPEN = 255
 MASK = (1 << 64) - 1
 FIRST, NEXT, NODE = (4, 16, 64, 16, 160), (2, 4, 8, 128, 306), (64, 256, 1_024, 1, 11)
@@ -132,7 +132,8 @@ class IndependentReader:
     def __init__(self, root: Path) -> None:
         self.root = root
         space = document_of((root / "space.json").read_bytes())
-        assert space == {"dreamdb": "space", "format": 1, "optional": [], "required": []}
+        assert space.pop("required") in ([], ["catalog"])
+        assert space == {"dreamdb": "space", "format": 1, "optional": []}
 
     def refs(self) -> dict[str, bytes]:
         """Return every ref and the address it holds."""
@@ -184,6 +185,15 @@ class IndependentReader:
         tag = self.document(text_of(address), "tag")
         assert tag["label"] == ref
         return str(tag["manifest"])
+
+    def catalog_of(self, ref: str) -> dict[str, str]:
+        """Return the manifests that a version tag names, by table."""
+        catalog = self.document(text_of(self.refs()[ref]), "catalog")
+        assert catalog["label"] == ref
+        assert catalog["time_ns"] % 1_000 == 0
+        for manifest in catalog["tables"].values():
+            assert self.document(manifest, "manifest")["time_ns"] <= catalog["time_ns"]
+        return dict(catalog["tables"])
 
     def history(self, manifest: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield a branch's own line, newest first, its skip addresses checked."""
