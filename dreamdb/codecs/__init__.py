@@ -2,7 +2,7 @@
 
 from dreamdb.codecs.arrays import numbers_array
 from dreamdb.codecs.coerce import coerce
-from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
+from dreamdb.codecs.decode import KEPT_DICTIONARY, DecodedFragment, check_canonical, decode
 from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
 from dreamdb.codecs.logical import (
     arrow_type,
@@ -14,6 +14,7 @@ from dreamdb.codecs.logical import (
 from dreamdb.codecs.statistics import stats_width, value_bounds
 
 __all__ = [
+    "KEPT_DICTIONARY",
     "MAX_FRAGMENT_NBYTES",
     "DecodedFragment",
     "EncodedFragment",

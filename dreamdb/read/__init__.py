@@ -1,5 +1,6 @@
 """Reading: scans, conditions, takes, search, comparison, summaries."""
 
+from dreamdb.read.columnar import column_schema, scan_columns
 from dreamdb.read.compare import Comparison, compare_views
 from dreamdb.read.output import output_array, output_schema, output_type
 from dreamdb.read.plan import ScanPlan, ScanReport, check_batch_size, to_batch
@@ -17,6 +18,7 @@ __all__ = [
     "ScanReport",
     "check_batch_size",
     "col",
+    "column_schema",
     "compare_views",
     "count_matching",
     "distinct_values",
@@ -26,6 +28,7 @@ __all__ = [
     "output_type",
     "parse_where",
     "scan_batches",
+    "scan_columns",
     "search_exact",
     "summarise",
     "to_batch",

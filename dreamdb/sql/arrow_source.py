@@ -16,6 +16,7 @@ import pyarrow.dataset as pads
 from dreamdb.dataset import Dataset
 from dreamdb.errors import SchemaError
 from dreamdb.model import ANCHOR
+from dreamdb.read import column_schema, parse_where, scan_columns
 
 __all__ = ["RowCount", "TableSource"]
 
@@ -34,13 +35,21 @@ class _Scanner:
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:
-    """Return a schema without extension types, which DuckDB does not read."""
-    return pa.schema(
-        [
-            pa.field(f.name, getattr(f.type, "storage_type", f.type), f.nullable)
-            for f in schema
-        ]
-    )  # fmt: skip
+    """Return a schema of types that the engine reads: no extensions, no half floats."""
+    return pa.schema([pa.field(f.name, _plain_type(f.type), f.nullable) for f in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    kind = getattr(kind, "storage_type", kind)
+    if pa.types.is_fixed_size_list(kind) and pa.types.is_float16(kind.value_type):
+        return pa.list_(pa.float32(), kind.list_size)
+    return kind
+
+
+def _plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    return column if column.type == kind else column.cast(kind)
 
 
 class TableSource(pads.Dataset):
@@ -85,9 +94,8 @@ class TableSource(pads.Dataset):
                     hint=f"rename one: ds.rename_field({name!r}, ...)",
                     field=name,
                 )
-        full = _plain(dataset.scan(names).schema)
-        columns = [full.field(name) for name in names]
-        self._columns = pa.schema([*columns, full.field(ANCHOR)] if anchor else columns)
+        columns = [*names, ANCHOR] if anchor else names
+        self._columns = _plain(column_schema(dataset._view, columns))
 
     @property
     def schema(self) -> pa.Schema:
@@ -119,21 +127,19 @@ class TableSource(pads.Dataset):
         self, names: list[str], schema: pa.Schema, condition: pc.Expression | None
     ) -> Iterator[pa.RecordBatch]:
         try:
-            fields = [name for name in dict.fromkeys(names) if name != ANCHOR]
-            scan = self._dataset.scan(fields, condition, limit=self._limit, batch_size=_BATCH_ROWS)
-            for batch in scan:
-                yield pa.RecordBatch.from_arrays(
-                    [_storage(batch.column(name)) for name in names], schema=schema
-                )
+            view = self._dataset._view
+            predicate = parse_where(condition, view.content.schema)
+            for batch in scan_columns(view, names, predicate, limit=self._limit):
+                columns = [
+                    _plain_column(column, field.type)
+                    for column, field in zip(batch.columns, schema, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
         except GeneratorExit:
             raise
         except BaseException as error:
             self._failures.append(error)
             raise
-
-
-def _storage(column: pa.Array) -> pa.Array:
-    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 class RowCount(pads.Dataset):

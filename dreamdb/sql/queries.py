@@ -101,6 +101,11 @@ class Queries:
         sql = text.sql
         anchor = anchor or statement.find(ANCHOR) is not None
         tree = _tree(sql) if compose is None else None
+        total = _only_count(tree)
+        if total is not None and len(query.datasets) == 1:
+            (dataset,) = query.datasets.values()
+            count = pa.array([dataset.count()], pa.int64())
+            return Result.of_table(pa.table({total: count}))
         limit = _pushed_limit(tree)
         counts_only = tree is not None and _reads_no_column(tree)
         for name, dataset in query.datasets.items():
@@ -145,6 +150,9 @@ class Queries:
         known = {name.casefold() for name in pinned}
         rest = {n: where for n, where in names.items() if n.casefold() not in known}
         found |= self._tables.current(statement, rest)
+        for name, (token, certain) in rest.items():
+            if certain and name not in found and not _belongs_to_engine(name):
+                raise self._tables.missing(name, statement, token)
         folded: dict[str, str] = {}
         for name, dataset in found.items():
             other = folded.setdefault(name.casefold(), name)
@@ -317,6 +325,10 @@ def _in_from(statement: Statement, call: Call) -> bool:
     return before in ("FROM", "JOIN", ",")
 
 
+def _belongs_to_engine(name: str) -> bool:
+    return name.casefold().startswith(("duckdb_", "pg_", "sqlite_", "information_schema"))
+
+
 def _free(details: Mapping[str, Any]) -> dict[str, Any]:
     taken = ("line", "column", "position")
     return {name: value for name, value in details.items() if name not in taken}
@@ -357,6 +369,24 @@ def _tree(sql: str) -> Any:
         return sqlglot.parse_one(sql, dialect="duckdb")
     except (SqlglotError, RecursionError):
         return None
+
+
+def _only_count(tree: Any) -> str | None:
+    """Return the column's name when a query asks for the number of rows of one table."""
+    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1:
+        return None
+    if {name for name, value in tree.args.items() if value} - {"expressions", "from_", "from"}:
+        return None
+    asked = tree.expressions[0]
+    counted = asked.unalias()
+    if not isinstance(counted, exp.Count) or not isinstance(counted.this, exp.Star):
+        return None
+    source = tree.args.get("from_") or tree.args.get("from")
+    table = source.this if source is not None else None
+    if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier):
+        return None
+    plain = {name for name, value in table.args.items() if value} <= {"this", "alias"}
+    return (asked.alias or "count_star()") if plain else None
 
 
 def _reads_no_column(tree: Any) -> bool:

@@ -29,6 +29,11 @@ __all__ = [
 
 _BEFORE_TABLES: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "USING", "TABLE", "DESCRIBE"})
 _MAYBE_TABLES: Final = frozenset({",", "(", "SUMMARIZE"})
+# Behind these words a comma is followed by something else than a table.
+_NO_TABLES: Final = (
+    "SELECT", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "SET", "VALUES", "WINDOW",
+    "QUALIFY", "PARTITION", "WITH",
+)  # fmt: skip
 # Words that begin a clause behind a table, although the tokenizer takes them for names.
 _CLAUSES: Final = frozenset(
     {
@@ -293,10 +298,23 @@ def find_names(statement: Statement, taken: set[int]) -> dict[str, tuple[Token, 
         and tokens[i + 2].text.upper() in ("(", "MATERIALIZED", "NOT")
     }
     found: dict[str, tuple[Token, bool]] = {}
+    # For each open parenthesis, whether names behind a comma may be tables.
+    lists_tables = [False]
     for index, token in enumerate(tokens):
         before = tokens[index - 1].text.upper() if index else ""
         certain = before in _BEFORE_TABLES
-        if index in taken or not (certain or before in _MAYBE_TABLES) or not is_name(token):
+        possible = certain or (before in _MAYBE_TABLES and lists_tables[-1])
+        plain = token.token_type is not TokenType.IDENTIFIER
+        word = token.text.upper() if plain and token.token_type is not TokenType.STRING else ""
+        if token.token_type is TokenType.L_PAREN:
+            lists_tables.append(lists_tables[-1] and before in (*_BEFORE_TABLES, ",", "("))
+        elif token.token_type is TokenType.R_PAREN and len(lists_tables) > 1:
+            lists_tables.pop()
+        elif word.startswith(_NO_TABLES):
+            lists_tables[-1] = False
+        elif word in _BEFORE_TABLES or word == "SUMMARIZE":
+            lists_tables[-1] = True
+        if index in taken or not possible or not is_name(token):
             continue
         after = tokens[index + 1].token_type if index + 1 < len(tokens) else None
         if after in (TokenType.L_PAREN, TokenType.DOT) and before not in ("INTO", "TABLE"):

@@ -238,11 +238,22 @@ class Writer:
         table: Token,
     ) -> Result:
         """Return the rows to insert, with the names and types of the columns they go to."""
+        types = [engine_type(dataset.schema[name].type) for name in names]
+        pinned = {table.text: dataset}
+        if source.words(0, 1) == ("VALUES",):
+            cells = _value_rows(source, names)
+
+            def values(text: EditedText) -> EditedText:
+                heads = ", ".join(f"v{i} AS {quoted(name)}" for i, name in enumerate(names))
+                return _cast_values(text.add(f"SELECT {heads} FROM (VALUES "), cells, types).add(
+                    f") AS source({', '.join(f'v{i}' for i in range(len(names)))})"
+                )
+
+            return self._queries.run(source, parameters, pinned=pinned, compose=values)
 
         def shape(text: EditedText) -> EditedText:
             return text.add("SELECT * FROM (").copy().add("\n) LIMIT 0")
 
-        pinned = {table.text: dataset}
         with self._queries.run(source, parameters, pinned=pinned, compose=shape) as empty:
             count = len(empty.schema)
         if count != len(names):
@@ -250,7 +261,6 @@ class Writer:
                 f"the rows have {count} values for the {len(names)} columns {', '.join(names)}",
                 hint="name the columns: INSERT INTO table (a, b) VALUES ...",
             )
-        types = [engine_type(dataset.schema[name].type) for name in names]
         listed = ", ".join(
             f"CAST(v{i} AS {kind}) AS {quoted(name)}"
             for i, (name, kind) in enumerate(zip(names, types, strict=True))
@@ -537,6 +547,44 @@ def _column_list(
             raise statement.error(f"the column {name!r} is named twice", tokens[at])
         names.append(name)
     raise statement.error("the list of columns is not closed", tokens[index])
+
+
+def _value_rows(source: Statement, names: Sequence[str]) -> list[list[list[Token]]]:
+    """Return the tokens of every value of VALUES, row by row."""
+    rows: list[list[list[Token]]] = []
+    for group in _split(source.tokens[1:], TokenType.COMMA):
+        closed = group and group[-1].token_type is TokenType.R_PAREN
+        if not closed or group[0].token_type is not TokenType.L_PAREN:
+            raise source.error(
+                "VALUES needs rows in parentheses", group[0] if group else source.tokens[0]
+            )
+        row = _split(group[1:-1], TokenType.COMMA)
+        if len(row) != len(names) or not all(row):
+            raise source.error(
+                f"the row has {len([cell for cell in row if cell])} values for the {len(names)} "
+                f"columns {', '.join(names)}",
+                group[0],
+                hint="name the columns: INSERT INTO table (a, b) VALUES ...",
+            )
+        rows.append(row)
+    return rows
+
+
+def _cast_values(
+    text: EditedText, rows: Sequence[Sequence[Sequence[Token]]], types: Sequence[str]
+) -> EditedText:
+    """Add VALUES in which each value is converted by itself, as INSERT does."""
+    for number, row in enumerate(rows):
+        text.add(", (" if number else "(")
+        for index, (cell, kind) in enumerate(zip(row, types, strict=True)):
+            text.add(", CAST((" if index else "CAST((")
+            if len(cell) == 1 and cell[0].text.upper() == "DEFAULT":
+                text.add("NULL")
+            else:
+                text.copy_tokens(cell)
+            text.add(f"\n) AS {kind})")
+        text.add(")")
+    return text
 
 
 def _fillable(dataset: Dataset) -> list[str]:
