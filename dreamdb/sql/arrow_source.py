@@ -63,6 +63,9 @@ class TableSource(pads.Dataset):
         Whether ``_anchor`` is a column, the last one.
     limit : int, optional
         Read at most so many records; only for statements that need no more.
+    named : set of str, optional
+        The columns that the statement names, in lower case: for ``count(*)`` the engine asks for
+        one that it does not look at, which is then not read.  None: any may be looked at.
     failures : list
         Receives what goes wrong while reading: the engine would turn it into a text.
 
@@ -78,10 +81,12 @@ class TableSource(pads.Dataset):
         *,
         anchor: bool = False,
         limit: int | None = None,
+        named: frozenset[str] | None = None,
         failures: list[BaseException],
     ) -> None:
         self._dataset = dataset
         self._limit = limit
+        self._named = named
         self._failures = failures
         names = list(dataset.schema)
         folded: dict[str, str] = {}
@@ -129,10 +134,15 @@ class TableSource(pads.Dataset):
         try:
             view = self._dataset._view
             predicate = parse_where(condition, view.content.schema)
-            for batch in scan_columns(view, names, predicate, limit=self._limit):
+            read = [n for n in names if self._named is None or n.casefold() in self._named]
+            # Some column must be there to count the rows of a batch: one of the condition's.
+            read = read or ([] if predicate is None else list(predicate.fields[:1])) or names[:1]
+            for batch in scan_columns(view, read, predicate, limit=self._limit):
                 columns = [
-                    _plain_column(column, field.type)
-                    for column, field in zip(batch.columns, schema, strict=True)
+                    _plain_column(batch.column(field.name), field.type)
+                    if field.name in read
+                    else pa.nulls(batch.num_rows, field.type)
+                    for field in schema
                 ]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
         except GeneratorExit:

@@ -5,6 +5,7 @@ Source: design/0020.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -209,6 +210,54 @@ class Database:
         self._require_open()
         options = TrainingOptions(precision, seed)
         return self._session.tags.create(tag, options, message).time_ns // 1_000
+
+    def training_dataset(
+        self,
+        tag: str,
+        table: str | None = None,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        zero_copy: bool = False,
+    ) -> Any:
+        """Export a table of a version tag for training, as a Lance dataset directory.
+
+        A text column with an embedder carries its embedding under the column's own name.  The
+        records come in the order of the tag's seed.  Exporting again replaces the directory.
+
+        Parameters
+        ----------
+        tag : str
+            A version tag, made FOR TRAINING or not.
+        table : str, optional
+            Which table; not needed when the tag has only one.
+        directory : path, optional
+            Where exports are kept; default: ``training_exports`` in the space's own directory.
+        zero_copy : bool
+            Write nothing: return a :class:`TrainingSnapshot`, whose ``loader()`` reads the
+            records where they are.
+
+        Returns
+        -------
+        str or TrainingSnapshot
+            The path of the Lance dataset: ``<directory>/<tag>_<timestamp>`` for a tag with one
+            table, else that directory's ``<table>``.
+
+        Raises
+        ------
+        RefNotFoundError
+            For an unknown tag or table.
+        InvalidInputError
+            When the tag has several tables and none is named, or the space is not a directory.
+        """
+        from dreamdb.sql.training import export_path, training_snapshot
+
+        self._require_open()
+        snapshot, alone = training_snapshot(self._space, self._session.tables, tag, table)
+        if zero_copy:
+            return snapshot
+        path = export_path(self._space, snapshot, directory, alone=alone)
+        snapshot.export(path)
+        return str(path)
 
     def table(self, name: str) -> Dataset:
         """Return a table as a dataset.

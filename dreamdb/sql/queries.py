@@ -107,12 +107,15 @@ class Queries:
             count = pa.array([dataset.count()], pa.int64())
             return Result.of_table(pa.table({total: count}))
         limit = _pushed_limit(tree)
+        named = _named_columns(tree)
         counts_only = tree is not None and _reads_no_column(tree)
         for name, dataset in query.datasets.items():
             query.views[name] = (
                 RowCount(dataset.count())
                 if counts_only
-                else TableSource(dataset, anchor=anchor, limit=limit, failures=query.failures)
+                else TableSource(
+                    dataset, anchor=anchor, limit=limit, named=named, failures=query.failures
+                )
             )
         return self._engine.run(
             statement, sql, query.views, parameters, locate=text.locate, failures=query.failures
@@ -401,6 +404,28 @@ def _reads_no_column(tree: Any) -> bool:
         if isinstance(node, exp.Select) and not node.expressions:
             return False
     return True
+
+
+def _named_columns(tree: Any) -> frozenset[str] | None:
+    """Return the columns that a query of one table looks at; None when that cannot be told."""
+    if not isinstance(tree, exp.Select) or len(list(tree.find_all(exp.Table))) != 1:
+        return None
+    named = set()
+    for node in tree.walk():
+        if isinstance(node, (exp.Join, exp.Anonymous, exp.Pivot, exp.Lateral, exp.Subquery)):
+            return None
+        if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
+            return None
+        if isinstance(node, exp.Select) and not node.expressions:
+            return None
+        if isinstance(node, exp.Column):
+            # s.a may be a member of the column s.
+            named |= {part.name.casefold() for part in node.parts}
+    table = next(tree.find_all(exp.Table))
+    # The table's own name as a column is the whole row.
+    whole = {table.name.casefold(), table.alias_or_name.casefold()}
+    alone = {n.name.casefold() for n in tree.find_all(exp.Column) if not n.table}
+    return None if whole & alone else frozenset(named)
 
 
 def _pushed_limit(tree: Any) -> int | None:

@@ -27,5 +27,6 @@ except ImportError:
 from dreamdb.torch.batch_array import BatchArray
 from dreamdb.torch.dataset import DreamDBDataset
 from dreamdb.torch.passes import BatchIterator
+from dreamdb.torch.training import LanceExport, training_loader
 
-__all__ = ["BatchArray", "BatchIterator", "DreamDBDataset"]
+__all__ = ["BatchArray", "BatchIterator", "DreamDBDataset", "LanceExport", "training_loader"]

@@ -1,0 +1,82 @@
+"""Lance dataset directories, written and read through the ``pylance`` package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from dreamdb.errors import MissingDependencyError, StorageError
+
+__all__ = ["import_lance", "write_lance"]
+
+
+def import_lance() -> Any:
+    """Return the module ``lance``.
+
+    Raises
+    ------
+    MissingDependencyError
+        When pylance is not installed.
+    """
+    try:
+        import lance
+    except ImportError:
+        raise MissingDependencyError(
+            "Lance directories need pylance, which is not installed",
+            hint="pip install 'dreamdb[lance]'",
+        ) from None
+    return lance
+
+
+def write_lance(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    """Write a Lance dataset; one that is there already is replaced when the new one is whole.
+
+    Parameters
+    ----------
+    batches : iterable of RecordBatch
+        The records; streamed.
+    schema : Schema
+        Of every batch.
+    path : Path
+        The directory.
+
+    Returns
+    -------
+    int
+        How many records were written.
+    """
+    lance = import_lance()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Its own name, so that two exports side by side do not write into each other.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
+    reader = pa.RecordBatchReader.from_batches(schema, iter(batches))
+    try:
+        written = lance.write_dataset(reader, str(partial), mode="create")
+        count = int(written.count_rows())
+        _replace(partial, path)
+    except OSError as error:
+        raise StorageError(f"cannot write the Lance dataset {path}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return count
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Put a directory in another's place; readers see the old one or the new one."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.old")
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
