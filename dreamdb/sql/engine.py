@@ -35,6 +35,7 @@ _COLUMN: Final = re.compile(
     r'column "?([^"!]+?)"? not found|does not have a column named "([^"]+)"'
 )
 _TABLE: Final = re.compile(r"(?:Table|View)(?: Function)? with name (.+?) does not exist")
+_FUNCTION: Final = re.compile(r"Function with name (\S+) does not exist")
 _QUOTED: Final = re.compile(r"""["']([\w .$-]+)["'(]""")
 _CONFIG: Final = {
     # A statement never reads Python's variables, nor fetches code from the network.
@@ -222,7 +223,7 @@ def _position(statement: Statement, sql: str, text: str, locate: Any) -> int:
         if begin >= 0:
             before = sum(len(line) + 1 for line in lines[: number - 1])
             return int(locate(before + begin + max(0, indent - prefix)))
-    for name in _QUOTED.findall(text):
+    for name in [*_FUNCTION.findall(text), *_QUOTED.findall(text)]:
         token = statement.find(name)
         if token is not None:
             return int(token.start)
