@@ -41,6 +41,8 @@ SLOW_FILES = frozenset(
         "format/test_independent_reader.py",
         "model/test_history_independence.py",
         "property/test_machine.py",
+        "sql/test_training.py",
+        "sql/test_writes.py",
         "torch/test_map_style.py",
         "torch/test_processes.py",
         "torch/test_resume.py",

@@ -75,7 +75,7 @@ class _Moving(CountingBackend):
 
     def count(self, operation: str, **told: object) -> None:
         super().count(operation, **told)  # type: ignore[arg-type]
-        if operation == "refs.list" and 0 < self.moves:
+        if operation == "refs.list" and self.moves > 0:
             self.moves -= 1
             self.act()  # type: ignore[attr-defined]
 
