@@ -19,14 +19,23 @@ from dreamdb.dataset import Dataset, OpenSpace, Schema, Space
 from dreamdb.errors import (
     AlreadyExistsError,
     DreamDBError,
-    FieldNotFoundError,
     InvalidInputError,
     NotFoundError,
-    ReadOnlyError,
     SchemaError,
-    nearest_hint,
 )
 from dreamdb.model import ANCHOR, Field, FieldList, default_rungs
+from dreamdb.sql.clauses import (
+    alias_of,
+    checked_name,
+    column_list,
+    column_of,
+    read_clauses,
+    refuse_clauses,
+    refuse_version,
+    split_tokens,
+    table_at,
+    value_rows,
+)
 from dreamdb.sql.column_types import ColumnDefinition, engine_type, read_columns
 from dreamdb.sql.embedders import Embedders, embedded_columns, embedding_field, embedding_note
 from dreamdb.sql.engine import Parameters
@@ -39,9 +48,6 @@ from dreamdb.types import FieldType
 
 __all__ = ["Writer"]
 
-_OPEN: Final = (TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE)
-_CLOSE: Final = (TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE)
-_QUERY_WORDS: Final = ("SELECT", "WITH", "VALUES", "FROM", "TABLE", "PIVOT", "(")
 _COSINE: Final = "dreamdb.flat-cosine"
 
 
@@ -94,11 +100,11 @@ class Writer:
         index, if_missing = 2, False
         if statement.words(2, 3) == ("IF", "NOT", "EXISTS"):
             index, if_missing = 5, True
-        table = _table_at(statement, index)
+        table = table_at(statement, index)
         rest = tokens[index + 1 :]
         if not rest:
             raise statement.error("CREATE TABLE needs columns, or AS and a query", table)
-        existing = self._space.backend.refs.read(_checked_name(statement, table))
+        existing = self._space.backend.refs.read(checked_name(statement, table))
         if existing is not None:
             if if_missing:
                 return changed(0)
@@ -111,7 +117,10 @@ class Writer:
             )
         if rest[0].text.upper() == "AS" and len(rest) > 1:
             return self._create_as(statement, table, rest[1:], parameters)
-        if rest[0].token_type is not TokenType.L_PAREN or rest[-1].token_type not in _CLOSE:
+        if (
+            rest[0].token_type is not TokenType.L_PAREN
+            or rest[-1].token_type is not TokenType.R_PAREN
+        ):
             raise statement.error("CREATE TABLE needs columns in parentheses", rest[0])
         self._create(statement, table, read_columns(statement, rest[1:-1]))
         return changed(0)
@@ -185,10 +194,10 @@ class Writer:
         index, if_there = 2, False
         if statement.words(2, 2) == ("IF", "EXISTS"):
             index, if_there = 4, True
-        table = _table_at(statement, index)
+        table = table_at(statement, index)
         if len(statement.tokens) > index + 1:
             raise statement.error("DROP TABLE takes one name", statement.tokens[index + 1])
-        if if_there and self._space.backend.refs.read(_checked_name(statement, table)) is None:
+        if if_there and self._space.backend.refs.read(checked_name(statement, table)) is None:
             return changed(0)
         dataset = self._tables.writable(statement, table)
         Space(self._space).delete_ref(str(dataset.name), reason="DROP TABLE")
@@ -208,14 +217,14 @@ class Writer:
         index = 3 if replaces else 1
         if statement.words(index, 1) != ("INTO",):
             raise statement.error("INSERT needs INTO", statement.tokens[min(index, 1)])
-        table = _table_at(statement, index + 1)
-        _refuse_version(statement, index + 2)
+        table = table_at(statement, index + 1)
+        refuse_version(statement, index + 2)
         dataset = self._tables.writable(statement, table)
-        names, at = _column_list(statement, dataset, index + 2)
+        names, at = column_list(statement, dataset, index + 2)
         tokens = statement.tokens[at:]
         if not tokens:
             raise statement.error("INSERT needs VALUES or a query", table)
-        _refuse_clauses(statement, tokens)
+        refuse_clauses(statement, tokens)
         source = Statement(statement.script, tuple(tokens))
         if names is None:
             names = _fillable(dataset)
@@ -241,7 +250,7 @@ class Writer:
         types = [engine_type(dataset.schema[name].type) for name in names]
         pinned = {table.text: dataset}
         if source.words(0, 1) == ("VALUES",):
-            cells = _value_rows(source, names)
+            cells = value_rows(source, names)
 
             def values(text: EditedText) -> EditedText:
                 heads = ", ".join(f"v{i} AS {quoted(name)}" for i, name in enumerate(names))
@@ -330,13 +339,13 @@ class Writer:
         parameters : sequence or mapping, optional
             Values for the parameters.
         """
-        table = _table_at(statement, 1)
-        _refuse_version(statement, 2)
+        table = table_at(statement, 1)
+        refuse_version(statement, 2)
         dataset = self._tables.writable(statement, table)
-        clauses = _clauses(statement, 2, ("SET", "FROM", "WHERE"))
+        clauses = read_clauses(statement, 2, ("SET", "FROM", "WHERE"))
         if "SET" not in clauses:
             raise statement.error("UPDATE needs SET", table)
-        alias = _alias(statement, clauses[""], table)
+        alias = alias_of(statement, clauses[""], table)
         assigned = self._assignments(statement, dataset, clauses["SET"])
         self._check_embedders(statement, dataset, list(assigned))
 
@@ -377,13 +386,13 @@ class Writer:
         self, statement: Statement, dataset: Dataset, tokens: Sequence[Token]
     ) -> dict[str, list[Token]]:
         assigned: dict[str, list[Token]] = {}
-        for part in _split(tokens, TokenType.COMMA):
+        for part in split_tokens(tokens, TokenType.COMMA):
             simple = len(part) > 2 and is_name(part[0]) and part[1].token_type is TokenType.EQ
             if not simple:
                 raise statement.error(
                     "SET needs column = value", part[0] if part else tokens[0] if tokens else None
                 )
-            name = _column_of(statement, dataset, part[0])
+            name = column_of(statement, dataset, part[0])
             if name in assigned:
                 raise statement.error(f"the column {name!r} is set twice", part[0])
             if name == dataset.key:
@@ -409,11 +418,11 @@ class Writer:
         """
         if statement.words(1, 1) != ("FROM",):
             raise statement.error("DELETE needs FROM")
-        table = _table_at(statement, 2)
-        _refuse_version(statement, 3)
+        table = table_at(statement, 2)
+        refuse_version(statement, 3)
         dataset = self._tables.writable(statement, table)
-        clauses = _clauses(statement, 3, ("USING", "WHERE"))
-        alias = _alias(statement, clauses[""], table)
+        clauses = read_clauses(statement, 3, ("USING", "WHERE"))
+        alias = alias_of(statement, clauses[""], table)
 
         def compose(text: EditedText) -> EditedText:
             text.add(f"SELECT DISTINCT {quoted(alias)}.{quoted(ANCHOR)}")
@@ -458,118 +467,6 @@ def _storable(column: pa.Field) -> pa.Field:
     return pa.field(column.name, kind)
 
 
-def _table_at(statement: Statement, index: int) -> Token:
-    if index >= len(statement.tokens) or not is_name(statement.tokens[index]):
-        at = statement.tokens[min(index, len(statement.tokens) - 1)]
-        raise statement.error("the name of a table is missing", at)
-    after = statement.tokens[index + 1] if index + 1 < len(statement.tokens) else None
-    if after is not None and after.token_type is TokenType.DOT:
-        raise statement.error(
-            "a table has one name, without a schema before it",
-            statement.tokens[index],
-            hint='quote a name that holds a dot: "a.b"',
-        )
-    return statement.tokens[index]
-
-
-def _checked_name(statement: Statement, table: Token) -> str:
-    from dreamdb.objects import check_ref_name
-
-    try:
-        return check_ref_name(table.text)
-    except InvalidInputError as error:
-        raise statement.error(str(error), table, hint=error.hint, kind=type(error)) from None
-
-
-def _refuse_version(statement: Statement, index: int) -> None:
-    words = statement.words(index, 2)
-    if words in (("AT", "VERSION"), ("AT", "BRANCH")):
-        raise statement.error(
-            "a version cannot be written",
-            statement.tokens[index],
-            kind=ReadOnlyError,
-            hint="leave AT out to write to the table; a branch is a table of its own name",
-        )
-
-
-def _refuse_clauses(statement: Statement, tokens: Sequence[Token]) -> None:
-    depth = 0
-    for index, token in enumerate(tokens):
-        depth += (token.token_type in _OPEN) - (token.token_type in _CLOSE)
-        word = token.text.upper() if token.token_type is not TokenType.STRING else ""
-        after = tokens[index + 1].text.upper() if index + 1 < len(tokens) else ""
-        if depth:
-            continue
-        if word == "RETURNING":
-            raise statement.error("RETURNING is not supported", token)
-        if word == "ON" and after == "CONFLICT":
-            raise statement.error(
-                "ON CONFLICT is not supported",
-                token,
-                hint="INSERT OR REPLACE INTO changes records whose key is stored",
-            )
-        if word == "DEFAULT" and after == "VALUES":
-            raise statement.error("DEFAULT VALUES is not supported", token)
-
-
-def _column_of(statement: Statement, dataset: Dataset, token: Token) -> str:
-    same = [name for name in dataset.schema if name.casefold() == token.text.casefold()]
-    if not same:
-        raise statement.error(
-            f"the table {dataset.name!r} has no column {token.text!r}",
-            token,
-            hint=nearest_hint(token.text, dataset.schema, "columns"),
-            kind=FieldNotFoundError,
-            field=token.text,
-        )
-    return same[0]
-
-
-def _column_list(
-    statement: Statement, dataset: Dataset, index: int
-) -> tuple[list[str] | None, int]:
-    """Return the columns that INSERT names, if it does, and where its rows begin."""
-    tokens = statement.tokens
-    if index >= len(tokens) or tokens[index].token_type is not TokenType.L_PAREN:
-        return None, index
-    if statement.words(index + 1, 1)[:1] and statement.words(index + 1, 1)[0] in _QUERY_WORDS:
-        return None, index
-    names: list[str] = []
-    for at in range(index + 1, len(tokens)):
-        if tokens[at].token_type is TokenType.R_PAREN:
-            return names, at + 1
-        if tokens[at].token_type is TokenType.COMMA:
-            continue
-        if not is_name(tokens[at]):
-            break
-        name = _column_of(statement, dataset, tokens[at])
-        if name in names:
-            raise statement.error(f"the column {name!r} is named twice", tokens[at])
-        names.append(name)
-    raise statement.error("the list of columns is not closed", tokens[index])
-
-
-def _value_rows(source: Statement, names: Sequence[str]) -> list[list[list[Token]]]:
-    """Return the tokens of every value of VALUES, row by row."""
-    rows: list[list[list[Token]]] = []
-    for group in _split(source.tokens[1:], TokenType.COMMA):
-        closed = group and group[-1].token_type is TokenType.R_PAREN
-        if not closed or group[0].token_type is not TokenType.L_PAREN:
-            raise source.error(
-                "VALUES needs rows in parentheses", group[0] if group else source.tokens[0]
-            )
-        row = _split(group[1:-1], TokenType.COMMA)
-        if len(row) != len(names) or not all(row):
-            raise source.error(
-                f"the row has {len([cell for cell in row if cell])} values for the {len(names)} "
-                f"columns {', '.join(names)}",
-                group[0],
-                hint="name the columns: INSERT INTO table (a, b) VALUES ...",
-            )
-        rows.append(row)
-    return rows
-
-
 def _cast_values(
     text: EditedText, rows: Sequence[Sequence[Sequence[Token]]], types: Sequence[str]
 ) -> EditedText:
@@ -591,50 +488,6 @@ def _fillable(dataset: Dataset) -> list[str]:
     """Return the columns that INSERT fills when it names none: all but embedding layers."""
     made = {embedding_field(column) for column in embedded_columns(dataset)}
     return [name for name in dataset.schema if name not in made]
-
-
-def _clauses(
-    statement: Statement, index: int, words: Sequence[str]
-) -> dict[str, tuple[Token, ...]]:
-    """Return the tokens of each clause of a statement, by the word that begins it."""
-    found: dict[str, list[Token]] = {"": []}
-    current, depth = "", 0
-    left = list(words)
-    for token in statement.tokens[index:]:
-        depth += (token.token_type in _OPEN) - (token.token_type in _CLOSE)
-        plain = token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER)
-        word = token.text.upper() if plain and not depth else ""
-        if word == "RETURNING":
-            raise statement.error("RETURNING is not supported", token)
-        if word in left:
-            current = word
-            left = left[left.index(word) + 1 :]
-            found[current] = []
-        else:
-            found[current].append(token)
-    for word, tokens in found.items():
-        if word and not tokens:
-            raise statement.error(f"{word} is empty", statement.tokens[-1])
-    return {word: tuple(tokens) for word, tokens in found.items()}
-
-
-def _alias(statement: Statement, tokens: Sequence[Token], table: Token) -> str:
-    rest = [t for t in tokens if t.text.upper() != "AS"]
-    if len(rest) > 1 or (rest and not is_name(rest[0])):
-        raise statement.error("the alias of the table is not understood", rest[0])
-    return str(rest[0].text) if rest else str(table.text)
-
-
-def _split(tokens: Sequence[Token], at: TokenType) -> list[list[Token]]:
-    parts: list[list[Token]] = [[]]
-    depth = 0
-    for token in tokens:
-        depth += (token.token_type in _OPEN) - (token.token_type in _CLOSE)
-        if token.token_type is at and not depth:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
 
 
 def _from_where(

@@ -62,7 +62,7 @@ def test_semantic_match_is_cosine_similarity(threshold: float) -> None:
     wanted = [(i,) for i, text in enumerate(TEXTS) if cosine(embed([text])[0], query) >= threshold]
     for sql in (
         f"SELECT id FROM docs WHERE SEMANTIC_MATCH(body, 'aab', {threshold})",
-        f"SELECT d.id FROM docs AS d WHERE semantic_match(d.body, 'aab', {threshold}) AND d.id < 50",
+        f"SELECT d.id FROM docs d WHERE semantic_match(d.body, 'aab', {threshold}) AND d.id < 50",
         f"SELECT id FROM docs WHERE NOT SEMANTIC_MATCH(body, 'aab', {threshold}) IS NOT TRUE",
     ):
         assert rows(db, sql) == wanted
