@@ -80,3 +80,63 @@ def _replace(new: Path, path: Path) -> None:
         os.rename(old, path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def append_lance(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
+    """Append records to a Lance dataset as one version of it; make it when there is none.
+
+    Parameters
+    ----------
+    batches : iterable of RecordBatch
+        The records; streamed.  Without any, an existing dataset stays as it is.
+    schema : Schema
+        Of every batch.
+    path : Path
+        The directory.
+    """
+    lance = import_lance()
+    there = path.is_dir()
+    listed = iter(batches)
+    first = next(listed, None)
+    if first is None and there:
+        return
+
+    def rest() -> Iterable[pa.RecordBatch]:
+        if first is not None:
+            yield first
+        yield from listed
+
+    reader = pa.RecordBatchReader.from_batches(schema, rest())
+    lance.write_dataset(reader, str(path), mode="append" if there else "create")
+
+
+def count_lance(path: Path) -> int:
+    """Return how many records a Lance dataset has; -1 when there is none.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    """
+    lance = import_lance()
+    try:
+        return int(lance.dataset(str(path)).count_rows())
+    except (OSError, ValueError):
+        return -1
+
+
+def restore_lance(path: Path, version: int) -> None:
+    """Go back to an earlier version of a Lance dataset, if it has it.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    version : int
+        Counted from 1.
+    """
+    lance = import_lance()
+    try:
+        lance.dataset(str(path), version=version).restore()
+    except (OSError, ValueError):
+        return
