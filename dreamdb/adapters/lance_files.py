@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,36 @@ def write_lance(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path
     path.parent.mkdir(parents=True, exist_ok=True)
     # Its own name, so that two exports side by side do not write into each other.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    reader = pa.RecordBatchReader.from_batches(schema, iter(batches))
     try:
-        written = lance.write_dataset(reader, str(partial), mode="create")
-        count = int(written.count_rows())
+        count = int(_write(lance, batches, schema, partial, "create").count_rows())
         _replace(partial, path)
     except OSError as error:
         raise StorageError(f"cannot write the Lance dataset {path}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return count
+
+
+def _write(
+    lance: Any, batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Path, mode: str
+) -> Any:
+    """Write records; what goes wrong while they are read comes out as it is."""
+    failures: list[BaseException] = []
+
+    def guarded() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    reader = pa.RecordBatchReader.from_batches(schema, guarded())
+    try:
+        return lance.write_dataset(reader, str(path), mode=mode)
+    except Exception:
+        if failures:
+            raise failures[0] from None
+        raise
 
 
 def _replace(new: Path, path: Path) -> None:
@@ -106,8 +126,7 @@ def append_lance(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: Pat
             yield first
         yield from listed
 
-    reader = pa.RecordBatchReader.from_batches(schema, rest())
-    lance.write_dataset(reader, str(path), mode="append" if there else "create")
+    _write(lance, rest(), schema, path, "append" if there else "create")
 
 
 def count_lance(path: Path) -> int:

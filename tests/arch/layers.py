@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("read", "write"),
     ("stream", "maintain"),
     ("dataset",),
-    ("adapters", "sql", "torch"),
+    ("adapters", "fsspec", "sql", "torch"),
     ("cli", "ui", "__main__"),
 )
 STRANGERS = (
@@ -44,6 +44,7 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.maintain": ARROW,
     "dreamdb.dataset": ARROW,
     "dreamdb.adapters": {*ARROW, "duckdb", "lance", "ray", "sqlglot"},
+    "dreamdb.fsspec": {"fsspec"},
     "dreamdb.sql": {*ARROW, "sqlglot"},
     "dreamdb.torch": {*ARROW, "torch"},
     "dreamdb.cli": {*ARROW, "click"},
