@@ -16,6 +16,8 @@ from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from dreamdb._versions import __version__, show_versions
+    from dreamdb.adapters.exporting import export
+    from dreamdb.adapters.importing import import_files
     from dreamdb.dataset import (
         Dataset,
         Log,
@@ -96,6 +98,8 @@ __all__ = [
     "col",
     "compare_refs",
     "connect",
+    "export",
+    "import_files",
     "show_versions",
 ]
 
@@ -106,6 +110,8 @@ _HOMES = {
         "__version__",
         "show_versions",
     ),
+    "dreamdb.adapters.exporting": ("export",),
+    "dreamdb.adapters.importing": ("import_files",),
     "dreamdb.dataset": (
         "Dataset",
         "Log",

@@ -56,9 +56,7 @@ def test_what_is_exported_and_imported_is_the_same(
     )
     assert report.rows == sum(seen) == every.count()
     assert report.files == (1 if single or form == "lance" else 4)
-    kept = {
-        n: every.schema[n].type for n in fields or every.schema if n in ["im", "c", "x", "m", "e"]
-    }
+    kept = {n: every.schema[n].type for n in fields or every.schema if n in UNTOLD}
     back = import_files("back", path, fresh_url(), types=kept)
     assert values(back, fields) == values(every, fields)
     wanted = {n: every.schema[n].type for n in fields or every.schema}
@@ -153,9 +151,7 @@ def test_an_interrupted_export_goes_on(tmp_path: Path, form: str) -> None:
     report = export(every, path, form, fields=fields, rows_per_file=150, progress=resumed.append)
     assert report.resumed > 0
     assert sum(resumed) == report.rows == every.count()
-    kept = {
-        n: every.schema[n].type for n in fields or every.schema if n in ["im", "c", "x", "m", "e"]
-    }
+    kept = {n: every.schema[n].type for n in fields or every.schema if n in UNTOLD}
     back = import_files("back", path, fresh_url(), types=kept)
     assert back["i"].to_pylist() == every["i"].to_pylist()
 
