@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import append, compare, epoch, harness, ingest, layer, opening, places, scan, take
+from bench import append, compare, epoch, harness, ingest, layer, opening, places, scan, sql, take
 from bench.harness import Benchmark, Result
 from bench.places import Places
 
@@ -23,8 +23,9 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "layer": layer.benchmarks,
     "open": opening.benchmarks,
     "compare": compare.benchmarks,
+    "sql": sql.benchmarks,
 }
-SYSTEMS = ("DreamDB", "Lance", "Parquet", "memory", "raw")
+SYSTEMS = ("DreamDB", "DuckDB", "Lance", "Parquet", "memory", "raw")
 ROWS = 100_000
 QUICK_ROWS = 10_000
 

@@ -151,7 +151,7 @@ def _write_arrow(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: str
     import pyarrow as pa
 
     with ExitStack() as stack:
-        sink: Any = click.get_binary_stream("stdout")
+        sink: Any = sys.stdout.buffer
         if path is not None:
             sink = stack.enter_context(open(path, "wb"))
         with pa.ipc.new_stream(sink, schema) as writer:
