@@ -117,7 +117,9 @@ class Predicate:
         plan = acero.Declaration.from_sequence(
             [
                 acero.Declaration("table_source", acero.TableSourceNodeOptions(table)),
-                acero.Declaration("project", acero.ProjectNodeOptions([self.expression], ["holds"])),
+                acero.Declaration(
+                    "project", acero.ProjectNodeOptions([self.expression], ["holds"])
+                ),
             ]
         )
         try:

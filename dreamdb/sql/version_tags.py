@@ -23,6 +23,7 @@ from dreamdb.sql.result import Result
 from dreamdb.sql.statements import Statement
 from dreamdb.sql.tables import Tables
 from dreamdb.store import LogEntry, require_feature
+from dreamdb.types import Address
 from dreamdb.write import Stage, check_text, create_ref
 
 __all__ = ["PRECISIONS", "TrainingOptions", "VersionTags", "check_seed"]
@@ -32,6 +33,7 @@ PRECISIONS: Final = ("float32", "sq8", "rabitq")
 
 _PRECISION: Final = "training.precision"
 _SEED: Final = "training.seed"
+_REMEMBERED: Final = 65_536
 MAX_SEED: Final = (1 << 64) - 1
 
 
@@ -114,6 +116,17 @@ class VersionTags:
     def __init__(self, space: OpenSpace, tables: Tables) -> None:
         self._space = space
         self._tables = tables
+        # Manifests never change: each is parsed once.
+        self._times: dict[Address, int] = {}
+
+    def _time_of(self, manifest: Address) -> int:
+        found = self._times.get(manifest)
+        if found is None:
+            found = load_manifest(self._space.cache, manifest).time_ns
+            if len(self._times) >= _REMEMBERED:
+                self._times.clear()
+            self._times[manifest] = found
+        return found
 
     def create(
         self, name: str, training: TrainingOptions | None = None, message: str = ""
@@ -155,7 +168,7 @@ class VersionTags:
                 raise NotFoundError(
                     "there are no tables to tag", hint="CREATE TABLE first", ref=name
                 )
-            latest = max(load_manifest(space.cache, a).time_ns for a in tables.values())
+            latest = max(self._time_of(manifest) for manifest in tables.values())
             # A whole number of microseconds, at which AT VERSION shows just these manifests.
             moment = -(-max(time.time_ns(), latest) // 1_000) * 1_000
             notes = training.to_notes() if training is not None else {}
