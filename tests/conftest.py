@@ -41,6 +41,7 @@ SLOW_FILES = frozenset(
         "format/test_independent_reader.py",
         "model/test_history_independence.py",
         "property/test_machine.py",
+        "sql/test_crashes.py",
         "sql/test_training.py",
         "sql/test_writes.py",
         "torch/test_map_style.py",

@@ -33,6 +33,7 @@ __all__ = [
     "objects_are_stored_once",
     "objects_come_back",
     "ranges_are_clipped",
+    "space_document_is_replaced",
     "space_has_one_creator",
     "space_is_created_once",
     "threads_share_an_upload",
@@ -49,6 +50,26 @@ def space_is_created_once(open_space: OpenSpace) -> None:
     assert backend.create_space(b'{"format":1}')
     assert not backend.create_space(b'{"format":2}')
     assert open_space().read_space() == b'{"format":1}'
+
+
+def space_document_is_replaced(open_space: OpenSpace) -> None:
+    """The space document changes only when it is what the caller read; one of several wins."""
+    backend = open_space()
+    assert not backend.replace_space(b'{"format":1}', b'{"format":2}')
+    assert backend.create_space(b'{"format":1}')
+    assert not backend.replace_space(b'{"format":3}', b'{"format":2}')
+    assert backend.replace_space(b'{"format":1}', b'{"format":2}')
+    assert open_space().read_space() == b'{"format":2}'
+    winners: list[bytes] = []
+
+    def replace(number: int) -> None:
+        document = b'{"writer":%d}' % number
+        if open_space().replace_space(b'{"format":2}', document):
+            winners.append(document)
+
+    run_together([partial(replace, n) for n in range(6)])
+    assert len(winners) == 1
+    assert open_space().read_space() == winners[0]
 
 
 def space_has_one_creator(open_space: OpenSpace) -> None:
@@ -237,6 +258,7 @@ def urls_hold_no_secrets(open_space: OpenSpace) -> None:
 
 CHECKS: Final[tuple[Check, ...]] = (
     space_is_created_once,
+    space_document_is_replaced,
     space_has_one_creator,
     objects_come_back,
     objects_are_stored_in_pieces,
