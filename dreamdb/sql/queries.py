@@ -20,6 +20,7 @@ from dreamdb.dataset import Dataset
 from dreamdb.errors import DreamDBError, NotFoundError, SchemaError
 from dreamdb.model import ANCHOR
 from dreamdb.sql.arrow_source import RowCount, TableSource
+from dreamdb.sql.differences import difference
 from dreamdb.sql.embedders import Embedder, Embedders, embedded_columns, embedding_field
 from dreamdb.sql.engine import Engine, Parameters
 from dreamdb.sql.references import (
@@ -31,6 +32,7 @@ from dreamdb.sql.references import (
     find_versions,
     quoted,
     read_version,
+    version_of,
 )
 from dreamdb.sql.result import Result
 from dreamdb.sql.statements import Statement, is_name
@@ -38,7 +40,7 @@ from dreamdb.sql.tables import Tables
 
 __all__ = ["Queries"]
 
-_FUNCTIONS: Final = ("SEMANTIC_MATCH", "VECTOR_SEARCH", "HISTORY")
+_FUNCTIONS: Final = ("SEMANTIC_MATCH", "VECTOR_SEARCH", "HISTORY", "DIFF")
 _CHANGES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "INTO"})
 
 
@@ -51,6 +53,7 @@ class _Query:
     datasets: dict[str, Dataset] = field(default_factory=dict)
     views: dict[str, pads.Dataset | pa.Table] = field(default_factory=dict)
     failures: list[BaseException] = field(default_factory=list)
+    with_anchor: bool = False
 
 
 class Queries:
@@ -99,7 +102,7 @@ class Queries:
         empty = EditedText(statement, query.edits)
         text = empty.copy() if compose is None else compose(empty)
         sql = text.sql
-        anchor = anchor or statement.find(ANCHOR) is not None
+        anchor = anchor or query.with_anchor or statement.find(ANCHOR) is not None
         tree = _tree(sql) if compose is None else None
         total = _only_count(tree)
         if total is not None and len(query.datasets) == 1:
@@ -130,7 +133,11 @@ class Queries:
             if word == "SEMANTIC_MATCH":
                 matches.append(call)
                 continue
-            if word == "HISTORY" and not _in_from(statement, call):
+            if word in ("HISTORY", "DIFF") and not _in_from(statement, call):
+                continue
+            if word == "DIFF":
+                taken.update(call.indices)
+                query.edits.append(self._diff(query, call, number))
                 continue
             make = self._vector_search if word == "VECTOR_SEARCH" else self._history
             view = f"{call.name.text.lower()} {number + 1}"
@@ -145,6 +152,35 @@ class Queries:
         for call in matches:
             query.edits.append(self._semantic_match(query, call))
         return query
+
+    def _diff(self, query: _Query, call: Call, number: int) -> Edit:
+        """Return the comparison of two versions of a table, of the fields that differ."""
+        statement = query.statement
+        given = [a[0] for a in call.arguments if len(a) == 1]
+        if len(given) != len(call.arguments) or len(given) not in (2, 3):
+            raise statement.error(
+                "diff takes two versions, and the table when there are several",
+                call.name,
+                hint="FROM diff('before', 'after', docs)",
+            )
+        named = given[2] if len(given) == 3 else None
+        if named is None:
+            tables = list(self._tables.branches())
+            if len(tables) != 1:
+                raise statement.error(
+                    f"diff needs the table: there are {len(tables)}",
+                    call.name,
+                    hint=f"FROM diff('before', 'after', {tables[0] if tables else 'docs'})",
+                )
+            named = Token(TokenType.VAR, tables[0], start=call.name.start, end=call.name.end)
+        sides = []
+        for letter, token in zip("ab", given, strict=False):
+            version = version_of(statement, token)
+            name = f"diff {number + 1} {letter}"
+            query.datasets[name] = self._tables.at(statement, named, version)
+            sides.append((name, query.datasets[name]))
+        query.with_anchor = True
+        return Edit(int(call.name.start), call.stop, difference(*sides[0], *sides[1]))
 
     def _add_current(self, query: _Query, taken: set[int], pinned: Mapping[str, Dataset]) -> None:
         statement = query.statement

@@ -25,6 +25,7 @@ __all__ = [
     "find_versions",
     "quoted",
     "read_version",
+    "version_of",
 ]
 
 _BEFORE_TABLES: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "USING", "TABLE", "DESCRIBE"})
@@ -203,21 +204,42 @@ def read_version(statement: Statement, tokens: Sequence[Token], index: int) -> V
         return None
     kind = words[1].lower()
     given = tokens[index + 2] if index + 2 < len(tokens) else None
-    if given is not None and given.token_type is TokenType.STRING:
-        return Version(kind, given.text, given)
-    if given is not None and given.token_type is TokenType.NUMBER and kind == "version":
-        try:
-            time = int(given.text)
-        except ValueError:
-            time = -1
-        if 0 <= time < MAX_TIME:
-            return Version(kind, time, given)
+    found = None if given is None else _version(kind, given)
+    if found is not None:
+        return found
     what = "a tag in single quotes, or microseconds since 1970" if kind == "version" else "a name"
     raise statement.error(
         f"AT {words[1]} needs {what}",
         tokens[index] if given is None else given,
         hint=f"AT {words[1]} 'name'" + (" or AT VERSION 1715385600000000" * (kind == "version")),
     )
+
+
+def _version(kind: str, given: Token) -> Version | None:
+    if given.token_type is TokenType.STRING:
+        return Version(kind, given.text, given)
+    if given.token_type is TokenType.NUMBER and kind == "version" and given.text.isdigit():
+        time = int(given.text)
+        return Version(kind, time, given) if time < MAX_TIME else None
+    return None
+
+
+def version_of(statement: Statement, token: Token) -> Version:
+    """Return the version that an argument names.
+
+    Parameters
+    ----------
+    statement : Statement
+        For the position.
+    token : Token
+        A tag in single quotes, or microseconds since 1970.
+    """
+    found = _version("version", token)
+    if found is None:
+        raise statement.error(
+            "a version is a tag in single quotes, or microseconds since 1970", token
+        )
+    return found
 
 
 def find_versions(statement: Statement, taken: set[int]) -> list[VersionedTable]:

@@ -188,6 +188,50 @@ def test_bad_versions(sql: str, kind: type[vd.DreamDBError], words: str) -> None
     assert db.tags() == ["v0", "v1", "v2", "v3"]
 
 
+def test_diff_tells_what_changed() -> None:
+    db, moments = versions()
+    told = db.query(
+        "SELECT change, after.id, before.n, after.n FROM diff('v1', 'v3', t) ORDER BY after.id"
+    ).fetchall()
+    # v1 holds (0, 1); v3 holds (0, 3), (1, 12), (2, 21).
+    assert told == [("changed", 0, 1, 3), ("added", 1, None, 12), ("added", 2, None, 21)]
+    assert db.query(f"SELECT count(*) FROM diff('v3', {moments[1]}, 't') d").fetchall() == [(3,)]
+    assert rows(db, "SELECT change FROM diff('v3', 'v1', t) WHERE before.id > 0") == [
+        ("removed",),
+        ("removed",),
+    ]
+    assert rows(db, "SELECT * FROM diff('v2', 'v2', t)") == []
+    with pytest.raises(vd.SqlError, match="there are 2"):
+        db.query("SELECT * FROM diff('v1', 'v2')")
+    db.execute("DROP TABLE u")
+    assert rows(db, "SELECT count(*) FROM diff('v1', 'v2')") == [(2,)]
+    for sql, words in (
+        ("SELECT * FROM diff('v1', v2, t)", "a version is"),
+        ("SELECT * FROM diff('v1')", "two versions"),
+        ("SELECT * FROM diff('v1', 'v9', t)", "no version tag"),
+    ):
+        with pytest.raises(vd.DreamDBError, match=words):
+            db.query(sql)
+
+
+def test_diff_reads_only_what_differs() -> None:
+    backend = CountingBackend(open_backend(fresh_url()))
+    db = vd.Database(backend)
+    db.execute("CREATE TABLE w AS SELECT i, 'text ' || i AS s, i % 5 AS n FROM range(5000) r(i)")
+    db.create_version_tag("a")
+    db.execute("UPDATE w SET n = 9 WHERE i = 7")
+    db.create_version_tag("b")
+    fresh = CountingBackend(backend.inner)
+    other = vd.Database(fresh)
+    assert other.query("SELECT before, after FROM diff('a', 'b')").fetchall() == [
+        ({"n": 2}, {"n": 9})
+    ]
+    opened = set(fresh.tally.opened)
+    view = other.table("w")._view
+    assert opened & set(view.track("n").addresses)
+    assert not opened & set(view.track("s").addresses)
+
+
 def test_a_tag_needs_tables() -> None:
     with pytest.raises(vd.NotFoundError, match="no tables"):
         database().create_version_tag("empty")
