@@ -41,7 +41,15 @@ from dreamdb.sql.tables import Tables
 __all__ = ["Queries"]
 
 _FUNCTIONS: Final = ("SEMANTIC_MATCH", "VECTOR_SEARCH", "HISTORY", "DIFF")
-_CHANGES: Final = frozenset({"INSERT", "UPDATE", "DELETE", "INTO"})
+_AGGREGATES: Final = frozenset({exp.Avg, exp.Count, exp.Max, exp.Min, exp.Sum})
+# What a query may hold for us to tell the columns it looks at; anything else is left to the engine.
+_ORDINARY: Final = _AGGREGATES | {
+    exp.Add, exp.Alias, exp.And, exp.Between, exp.Boolean, exp.Cast, exp.Column, exp.DataType,
+    exp.Distinct, exp.Div, exp.EQ, exp.From, exp.GT, exp.GTE, exp.Group, exp.Having,
+    exp.Identifier, exp.In, exp.Is, exp.LT, exp.LTE, exp.Like, exp.Limit, exp.Literal, exp.Mul,
+    exp.NEQ, exp.Neg, exp.Not, exp.Null, exp.Offset, exp.Or, exp.Order, exp.Ordered, exp.Paren,
+    exp.Select, exp.Star, exp.Sub, exp.Table, exp.TableAlias, exp.Where,
+}  # fmt: skip
 
 
 @dataclass
@@ -412,7 +420,7 @@ def _tree(sql: str) -> Any:
 
 def _only_count(tree: Any) -> str | None:
     """Return the column's name when a query asks for the number of rows of one table."""
-    if not isinstance(tree, exp.Select) or len(tree.expressions) != 1:
+    if not _is_ordinary(tree) or len(tree.expressions) != 1:
         return None
     if {name for name, value in tree.args.items() if value} - {"expressions", "from_", "from"}:
         return None
@@ -430,12 +438,20 @@ def _only_count(tree: Any) -> str | None:
 
 def _reads_no_column(tree: Any) -> bool:
     """Return whether a query needs the number of rows of its tables and nothing else."""
+    return _is_ordinary(tree) and tree.find(exp.Column) is None
+
+
+def _is_ordinary(tree: Any) -> bool:
+    """Return whether a query holds nothing that could name columns in ways we do not see."""
     if not isinstance(tree, exp.Select):
         return False
     for node in tree.walk():
-        if isinstance(node, (exp.Column, exp.Join, exp.Anonymous, exp.Pivot, exp.Lateral)):
+        if type(node) not in _ORDINARY:
             return False
         if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
+            return False
+        # Columns of a table may be renamed by its alias.
+        if isinstance(node, exp.TableAlias) and node.args.get("columns"):
             return False
         if isinstance(node, exp.Select) and not node.expressions:
             return False
@@ -444,20 +460,13 @@ def _reads_no_column(tree: Any) -> bool:
 
 def _named_columns(tree: Any) -> frozenset[str] | None:
     """Return the columns that a query of one table looks at; None when that cannot be told."""
-    if not isinstance(tree, exp.Select) or len(list(tree.find_all(exp.Table))) != 1:
+    if not _is_ordinary(tree) or len(list(tree.find_all(exp.Table))) != 1:
         return None
     named = set()
-    for node in tree.walk():
-        if isinstance(node, (exp.Join, exp.Anonymous, exp.Pivot, exp.Lateral, exp.Subquery)):
-            return None
-        if isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
-            return None
-        if isinstance(node, exp.Select) and not node.expressions:
-            return None
-        if isinstance(node, exp.Column):
-            # s.a may be a member of the column s.
-            named |= {part.name.casefold() for part in node.parts}
-    table = next(tree.find_all(exp.Table))
+    for column in tree.find_all(exp.Column):
+        # s.a may be a member of the column s.
+        named |= {part.name.casefold() for part in column.parts}
+    table = tree.find(exp.Table)
     # The table's own name as a column is the whole row.
     whole = {table.name.casefold(), table.alias_or_name.casefold()}
     alone = {n.name.casefold() for n in tree.find_all(exp.Column) if not n.table}
@@ -469,11 +478,12 @@ def _pushed_limit(tree: Any) -> int | None:
     if not isinstance(tree, exp.Select):
         return None
     used = {name for name, value in tree.args.items() if value}
-    if not used <= {"expressions", "from_", "from", "limit", "offset", "kind"}:
+    if not used <= {"expressions", "from_", "from", "limit", "offset"} or "limit" not in used:
         return None
-    if "limit" not in used or len(list(tree.find_all(exp.Table))) != 1:
+    plain = {*_ORDINARY, exp.Star} - _AGGREGATES
+    if any(type(node) not in plain for node in tree.walk()):
         return None
-    if any(tree.find_all(exp.Func, exp.Subquery, exp.Join, exp.TableSample)):
+    if len(list(tree.find_all(exp.Table))) != 1:
         return None
     total = 0
     for name in ("limit", "offset"):
@@ -481,7 +491,8 @@ def _pushed_limit(tree: Any) -> int | None:
         if node is None:
             continue
         value = node.expression
-        if not isinstance(value, exp.Literal) or value.is_string or not value.this.isdigit():
+        options = {key for key, given in node.args.items() if given} - {"expression"}
+        if options or not isinstance(value, exp.Literal) or not value.this.isdigit():
             return None
         total += int(value.this)
     return total

@@ -28,7 +28,9 @@ __all__ = [
     "version_of",
 ]
 
-_BEFORE_TABLES: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "USING", "TABLE", "DESCRIBE"})
+_BEFORE_TABLES: Final = frozenset(
+    {"FROM", "JOIN", "UPDATE", "USING", "TABLE", "DESCRIBE", "PIVOT", "UNPIVOT"}
+)
 _MAYBE_TABLES: Final = frozenset({",", "(", "SUMMARIZE"})
 # Behind these words a comma is followed by something else than a table.
 _NO_TABLES: Final = (
@@ -339,7 +341,7 @@ def find_names(statement: Statement, taken: set[int]) -> dict[str, tuple[Token, 
         if index in taken or not possible or not is_name(token):
             continue
         after = tokens[index + 1].token_type if index + 1 < len(tokens) else None
-        if after in (TokenType.L_PAREN, TokenType.DOT) and before not in ("INTO", "TABLE"):
+        if after in (TokenType.L_PAREN, TokenType.DOT) and before != "TABLE":
             continue
         known = found.get(token.text)
         certain = certain and token.text.casefold() not in local

@@ -69,6 +69,27 @@ def db() -> vd.Database:
         "SELECT list(id ORDER BY id) FROM docs",
         "SELECT id FROM docs EXCEPT SELECT label FROM labels",
         "SELECT a.id, b.id FROM docs a JOIN docs b ON a.id = b.id + 1",
+        # Ways to name columns without naming them.
+        "SELECT COLUMNS('i.|l.*') FROM docs",
+        "SELECT min(COLUMNS(['id', 'label'])) FROM docs",
+        "SELECT count(COLUMNS(lambda c: c LIKE 'b%')) FROM docs",
+        "SELECT count(*) FROM docs WHERE COLUMNS(['id', 'label']) = 1",
+        "SELECT count(*) FROM docs d(a, b) WHERE a = 2 AND b = 'two'",
+        "SELECT a, b FROM docs AS d(a, b) LIMIT 0",
+        "SELECT count(d) FROM docs d WHERE id = 1",
+        "SELECT d FROM docs d WHERE id < 3",
+        "SELECT docs FROM docs WHERE id = 4",
+        "SELECT count(*) FROM (SELECT id FROM docs LIMIT 50%)",
+        "SELECT count(*) FROM (SELECT id, 1 FROM docs LIMIT 2 OFFSET 4)",
+        "SELECT count(DISTINCT label), count(*) FROM docs WHERE id > 1",
+        "SELECT count(*) FROM docs GROUP BY ALL",
+        "SELECT count(*) FROM docs HAVING count(*) > 9",
+        "SELECT label % 2, count(*) FROM docs GROUP BY 1",
+        "SELECT count(*) FROM docs TABLESAMPLE 100%",
+        "SELECT * EXCLUDE (x, t) REPLACE (id + 1 AS id) FROM docs",
+        "SELECT id FROM docs d NATURAL JOIN labels",
+        "UNPIVOT labels ON label INTO NAME n VALUE v",
+        "SELECT count(*) FROM range(3)",
     ],
 )
 def test_rows_are_duckdbs(db: vd.Database, sql: str) -> None:
@@ -227,7 +248,13 @@ def trees(db: vd.Database) -> None:
 
 def plain(found: list[tuple[object, ...]]) -> list[list[object]]:
     """Return rows with times as Python's: ours have nanoseconds, DuckDB's microseconds."""
-    return [[v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for v in row] for row in found]
+
+    def value(one: object) -> object:
+        if isinstance(one, dict):
+            return {name: value(member) for name, member in one.items()}
+        return one.to_pydatetime() if isinstance(one, pd.Timestamp) else one
+
+    return [[value(v) for v in row] for row in found]
 
 
 def values_opened(db: vd.Database, tally: object, field: str) -> int:
