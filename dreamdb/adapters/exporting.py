@@ -123,17 +123,18 @@ def export(
     form, single = _format_of(target, file_format)
     if isinstance(rows_per_file, bool) or not isinstance(rows_per_file, int) or rows_per_file < 1:
         raise InvalidInputError(f"rows_per_file must be positive, not {rows_per_file!r}")
-    if target.exists() and not overwrite:
-        raise AlreadyExistsError(
-            f"{target} exists already",
-            hint="choose another path, or overwrite=True (--overwrite)",
-            path=str(target),
-        )
+    _refuse_existing(target, overwrite)
     plan = _Plan.of(dataset, form, fields, where, anchors, rows_per_file, single)
     staging = target.with_name(f".{target.name}.partial")
     try:
         staging.mkdir(parents=True, exist_ok=True)
         with FileLocks(str(staging)).exclusive("lock", what=f"the export {target}"):
+            # Another export to the same place may have finished while this one waited.
+            try:
+                _refuse_existing(target, overwrite)
+            except AlreadyExistsError:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
             done = _resume(staging, plan)
             rows = _write_parts(staging, plan, done, progress)
             files = _finish(staging, plan, rows)
@@ -144,6 +145,15 @@ def export(
             raise
         raise StorageError(f"cannot export to {target}: {error.strerror or error}") from error
     return ExportReport(str(target), form, sum(rows), files, sum(done), dataset.current_manifest())
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise AlreadyExistsError(
+            f"{target} exists already",
+            hint="choose another path, or overwrite=True (--overwrite)",
+            path=str(target),
+        )
 
 
 def _format_of(path: Path, given: str | None) -> tuple[str, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from pathlib import Path
 
 import datasets
@@ -180,6 +181,25 @@ def test_what_is_there_is_not_overwritten_by_accident(every: vd.Dataset, tmp_pat
     export(every, tmp_path / "folder", "parquet")
     export(every, tmp_path / "folder", "parquet", where="i < 10", overwrite=True)
     assert sum(pq.read_metadata(p).num_rows for p in (tmp_path / "folder").iterdir()) == 9
+
+
+def test_exports_to_one_place_take_turns(every: vd.Dataset, tmp_path: Path) -> None:
+    outcomes: list[object] = []
+
+    def run() -> None:
+        try:
+            outcomes.append(export(every, tmp_path / "out", "parquet", rows_per_file=100).rows)
+        except vd.AlreadyExistsError:
+            outcomes.append("exists")
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes, key=str) == [every.count(), "exists", "exists", "exists"]
+    assert pq.read_table(tmp_path / "out").num_rows == every.count()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_empty_export_has_its_columns(tmp_path: Path) -> None:
