@@ -126,20 +126,22 @@ def export(
     _refuse_existing(target, overwrite)
     plan = _Plan.of(dataset, form, fields, where, anchors, rows_per_file, single)
     staging = target.with_name(f".{target.name}.partial")
+    lock = f".{target.name}.lock"
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        with FileLocks(str(staging)).exclusive("lock", what=f"the export {target}"):
-            # Another export to the same place may have finished while this one waited.
+        target.parent.mkdir(parents=True, exist_ok=True)
+        locks = FileLocks(str(target.parent))
+        with locks.exclusive(lock, what=f"the export {target}"):
             try:
+                # Another export to the same place may have finished while this one waited.
                 _refuse_existing(target, overwrite)
-            except AlreadyExistsError:
+                staging.mkdir(exist_ok=True)
+                done = _resume(staging, plan)
+                rows = _write_parts(staging, plan, done, progress)
+                files = _finish(staging, plan, rows)
+                _put_in_place(staging / plan.output, target)
                 shutil.rmtree(staging, ignore_errors=True)
-                raise
-            done = _resume(staging, plan)
-            rows = _write_parts(staging, plan, done, progress)
-            files = _finish(staging, plan, rows)
-            _put_in_place(staging / plan.output, target)
-        shutil.rmtree(staging, ignore_errors=True)
+            finally:
+                locks.discard(lock)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
