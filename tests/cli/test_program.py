@@ -20,8 +20,9 @@ from dreamdb.cli import program
 from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
-    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
-    "snapshot", "compare-refs", "delete-ref", "reflog", "verify", "gc", "doctor", "completion",
+    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "sql", "stats",
+    "branch", "snapshot", "compare-refs", "delete-ref", "reflog", "export", "verify", "gc", "doctor",
+    "completion",
 ]  # fmt: skip
 
 # Arguments of each command that reads or writes a space, here one that is not there.
@@ -32,12 +33,14 @@ NEED_A_SPACE = {
     "show": ["digits"],
     "head": ["digits"],
     "query": ["digits", "label = 1"],
+    "sql": ["SELECT * FROM digits"],
     "stats": ["digits"],
     "branch": ["new", "digits"],
     "snapshot": ["new", "digits"],
     "compare-refs": ["digits", "other", "--field", "label"],
     "delete-ref": ["digits"],
     "reflog": ["digits"],
+    "export": ["digits", "out.parquet"],
     "verify": [],
     "gc": ["--dry-run"],
 }
