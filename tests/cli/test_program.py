@@ -20,8 +20,8 @@ from dreamdb.cli import program
 from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
-    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "sql", "stats",
-    "branch", "snapshot", "compare-refs", "delete-ref", "reflog", "export", "verify", "gc", "doctor",
+    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "sql", "stats", "branch",
+    "snapshot", "compare-refs", "delete-ref", "reflog", "export", "verify", "gc", "doctor",
     "completion",
 ]  # fmt: skip
 
