@@ -21,6 +21,7 @@ from bench import (
     opening,
     places,
     scan,
+    sql,
     take,
     training,
     upkeep,
@@ -42,8 +43,9 @@ BENCHMARKS: dict[str, Callable[[Places], list[Benchmark]]] = {
     "vectors": vectors.benchmarks,
     "upkeep": upkeep.benchmarks,
     "training": training.benchmarks,
+    "sql": sql.benchmarks,
 }
-SYSTEMS = ("DreamDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
+SYSTEMS = ("DreamDB", "DuckDB", "FAISS", "Lance", "LanceDB", "Parquet", "memory", "numpy", "raw")
 ROWS = 100_000
 QUICK_ROWS = 10_000
 

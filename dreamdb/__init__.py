@@ -16,6 +16,8 @@ from typing import Any as _Any
 
 if _TYPE_CHECKING:
     from dreamdb._versions import __version__, show_versions
+    from dreamdb.adapters.exporting import export
+    from dreamdb.adapters.importing import import_files
     from dreamdb.dataset import (
         Dataset,
         Log,
@@ -55,12 +57,14 @@ if _TYPE_CHECKING:
         RefNameError,
         RefNotFoundError,
         SchemaError,
+        SqlError,
         StateError,
         StorageError,
         UnsupportedFormatError,
     )
     from dreamdb.proofs import Proof, verify_proof
     from dreamdb.read import Comparison, Diff, col
+    from dreamdb.sql import Database
     from dreamdb.training import Stream, mix, relation
     from dreamdb.write import Conflict
 
@@ -72,6 +76,7 @@ __all__ = [
     "Comparison",
     "Conflict",
     "ConflictError",
+    "Database",
     "Dataset",
     "Diff",
     "DreamDBError",
@@ -98,6 +103,7 @@ __all__ = [
     "Schema",
     "SchemaError",
     "Space",
+    "SqlError",
     "StateError",
     "StorageError",
     "Stream",
@@ -108,6 +114,8 @@ __all__ = [
     "compare_refs",
     "connect",
     "diff",
+    "export",
+    "import_files",
     "merge_base",
     "mix",
     "prove",
@@ -126,6 +134,8 @@ _HOMES = {
         "__version__",
         "show_versions",
     ),
+    "dreamdb.adapters.exporting": ("export",),
+    "dreamdb.adapters.importing": ("import_files",),
     "dreamdb.dataset": (
         "Dataset",
         "Log",
@@ -165,6 +175,7 @@ _HOMES = {
         "RefNameError",
         "RefNotFoundError",
         "SchemaError",
+        "SqlError",
         "StateError",
         "StorageError",
         "UnsupportedFormatError",
@@ -178,6 +189,7 @@ _HOMES = {
         "Diff",
         "col",
     ),
+    "dreamdb.sql": ("Database",),
     "dreamdb.training": (
         "Stream",
         "mix",

@@ -32,6 +32,7 @@ __all__ = [
     "RefNameError",
     "RefNotFoundError",
     "SchemaError",
+    "SqlError",
     "StateError",
     "StorageError",
     "UnsupportedFormatError",
@@ -161,6 +162,12 @@ class ExpressionError(InvalidInputError):
     """A predicate cannot be parsed or evaluated."""
 
     kind = "expression"
+
+
+class SqlError(InvalidInputError):
+    """A SQL statement cannot be understood or run (``details``: line, column, position)."""
+
+    kind = "sql"
 
 
 class ReadOnlyError(DreamDBError, PermissionError):

@@ -1,4 +1,4 @@
-"""Files of records as one stream of Arrow batches: Parquet, Arrow IPC, CSV, JSON lines, images.
+"""Files of records as one stream of Arrow batches: Parquet, Arrow, CSV, JSON lines, images, Lance.
 
 Source: design/0004 section 3.  Batches are bounded in records and in bytes, so that memory does
 not grow with the files.  Formats with a schema of their own are here; see
@@ -18,6 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dreamdb.adapters.dataset_folders import (
+    folder_format,
+    folder_rows,
+    folder_schema,
+    read_huggingface,
+    read_lance,
+)
 from dreamdb.adapters.image_folder import IMAGE_SUFFIXES, read_images, sample_images
 from dreamdb.adapters.reading import TARGET_NBYTES, FileOptions, unreadable
 from dreamdb.adapters.text_files import check_long_integers, read_csv, read_json_lines
@@ -30,7 +37,7 @@ from dreamdb.errors import (
     SchemaError,
     nearest_hint,
 )
-from dreamdb.model import FieldList
+from dreamdb.model import ANCHOR, FieldList
 from dreamdb.types import FieldType
 
 __all__ = ["FORMATS", "FileSource", "find_files"]
@@ -49,7 +56,7 @@ _SUFFIXES: Final = {
     **dict.fromkeys(IMAGE_SUFFIXES, "images"),
 }
 _COMPRESSED: Final = (".gz", ".bz2", ".zst")
-FORMATS: Final = ("parquet", "arrow", "csv", "jsonl", "images")
+FORMATS: Final = ("parquet", "arrow", "csv", "jsonl", "images", "lance", "huggingface")
 """What can be read."""
 
 Read = Callable[[Path, FileOptions], Iterator[pa.RecordBatch]]
@@ -93,7 +100,10 @@ def find_files(
     found: list[tuple[Path, Path, str]] = []
     for given in paths:
         path = Path(given)
-        if path.is_dir():
+        whole = folder_format(path) if path.is_dir() else None
+        if whole is not None and file_format in (None, whole):
+            found.append((path, path.parent, whole))
+        elif path.is_dir():
             found += _search(path, file_format)
         elif path.exists():
             known = file_format or _format_of(path)
@@ -209,6 +219,8 @@ def _explained(path: Path, what: str) -> Iterator[None]:
 
 def _arrow_schema(path: Path, file_format: str) -> pa.Schema:
     """Return the schema that a file states, without reading records."""
+    if file_format in ("lance", "huggingface"):
+        return folder_schema(path, file_format)
     if file_format == "parquet":
         with _explained(path, "Parquet"):
             return pq.read_schema(path)
@@ -225,6 +237,8 @@ _READERS: Final[dict[str, Read]] = {
     "arrow": read_arrow,
     "csv": read_csv,
     "jsonl": read_json_lines,
+    "lance": read_lance,
+    "huggingface": read_huggingface,
 }
 
 
@@ -279,6 +293,9 @@ class FileSource:
         """Return how many records there are, where that can be told without reading them."""
         if self.format == "images":
             return len(self._files)
+        if self.format in ("lance", "huggingface"):
+            counts = [folder_rows(path, self.format) for path in self.files]
+            return None if None in counts else sum(c for c in counts if c is not None)
         if self.format == "parquet":
             total = 0
             for path in self.files:
@@ -320,13 +337,13 @@ class FileSource:
                 raise FieldNotFoundError(f"there is no column {name!r}", hint=hint, field=name)
         fields = [
             replace(_field(column, self._options.types.get(column.name), sample, mime), order=order)
-            for order, column in enumerate(columns)
+            for order, column in enumerate(c for c in columns if c.name != ANCHOR)
         ]
         return Schema.of_fields(FieldList.of(fields))
 
     def _sample(self) -> tuple[pa.Schema, pa.Table | None]:
         path = self.files[0]
-        if self.format in ("parquet", "arrow"):
+        if self.format not in ("csv", "jsonl"):
             stated = _arrow_schema(path, self.format)
             names = self._options.choose(stated.names, path)
             columns = pa.schema([stated.field(name) for name in names])

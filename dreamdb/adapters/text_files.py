@@ -36,7 +36,7 @@ def _text_type(ftype: FieldType) -> pa.DataType | None:
     """Return the Arrow type to parse a field's text into; None leaves it to inference."""
     if ftype.kind in STRING_KINDS:
         return pa.string()
-    if ftype.kind in ("bool", "int", "float"):
+    if ftype.kind in ("bool", "int", "float", "anchor"):
         return arrow_type(ftype)
     if ftype.kind == "timestamp":
         return pa.timestamp("ns")
@@ -322,6 +322,8 @@ def _json_fits(value: Any, dtype: pa.DataType) -> bool:
         return False
     if types.is_boolean(dtype):
         return isinstance(value, bool)
+    if types.is_uint64(dtype):
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64
     if types.is_integer(dtype):
         return (
             isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63

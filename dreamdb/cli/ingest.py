@@ -32,7 +32,7 @@ _EMBEDDING: Final = re.compile(r"embedding\[(\d+)\]\Z")
 @click.option(
     "--format",
     "style",
-    type=click.Choice(["parquet", "arrow", "csv", "jsonl", "images"]),
+    type=click.Choice(["parquet", "arrow", "csv", "jsonl", "images", "lance", "huggingface"]),
     help="What the files are; default: by their endings.",
 )
 @click.option("--key", metavar="COLUMN", help="New dataset: the column that identifies a record.")
@@ -69,7 +69,8 @@ _EMBEDDING: Final = re.compile(r"embedding\[(\d+)\]\Z")
 def ingest(invocation: Invocation, name: str, paths: tuple[str, ...], **options: Any) -> None:
     """Read the files and folders PATHS into the dataset NAME, which is made when there is none.
 
-    Parquet, Arrow (Feather), CSV, JSON lines, or a folder of images whose sub-folders are labels.
+    Parquet, Arrow (Feather), CSV, JSON lines, a folder of images whose sub-folders are labels, a
+    Lance directory, or a dataset of Hugging Face on disk.
     All records become visible together, or none.  With a key the same call can be repeated:
     records that are stored already are skipped; then --commit-every keeps what an interruption
     would lose.

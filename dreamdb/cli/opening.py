@@ -117,12 +117,12 @@ def _only_branch(space: Space) -> str:
 
 
 def _manifests_starting(invocation: Invocation, prefix: str) -> list[str]:
-    from dreamdb.history import ancestors, resolve_ref
+    from dreamdb.history import ancestors, manifests_of
     from dreamdb.objects import to_text
 
     space = _opened(invocation)
-    refs = space.backend.refs.list()
-    tips = [resolve_ref(space.backend, space.cache, name).manifest for name, _ in refs]
+    refs = list(space.backend.refs.list())
+    tips = [tip for name, value in refs for tip in manifests_of(space.cache, name, value)]
     found = (to_text(address) for address, _ in ancestors(space.cache, *tips))
     return sorted(text for text in found if text.startswith(prefix))
 
@@ -144,14 +144,16 @@ def count_manifests(invocation: Invocation, dataset: Dataset) -> int:
 
 def refs_keeping(invocation: Invocation, manifest: str) -> list[str]:
     """Return the refs whose history holds a manifest."""
-    from dreamdb.history import is_ancestor, resolve_ref
+    from dreamdb.history import is_ancestor, manifests_of
     from dreamdb.objects import from_text
 
     space, wanted = _opened(invocation), from_text(manifest)
     return [
         name
-        for name, _ in space.backend.refs.list()
-        if is_ancestor(space.cache, wanted, resolve_ref(space.backend, space.cache, name).manifest)
+        for name, value in space.backend.refs.list()
+        if any(
+            is_ancestor(space.cache, wanted, tip) for tip in manifests_of(space.cache, name, value)
+        )
     ]
 
 

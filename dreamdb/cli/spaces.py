@@ -34,9 +34,9 @@ def init(invocation: Invocation, space: str | None) -> None:
 @command("refs", short_help="List branches and snapshots.")
 @click.argument("space", required=False)
 @click.option("--prefix", default="", help="Only names that start so.")
-@click.option("--kind", type=click.Choice(["branch", "snapshot"]), help="Only these.")
+@click.option("--kind", type=click.Choice(["branch", "snapshot", "tag"]), help="Only these.")
 def refs(invocation: Invocation, space: str | None, prefix: str, kind: str | None) -> None:
-    """List the branches and snapshots of SPACE (or --backend).
+    """List the branches, snapshots and version tags of SPACE (or --backend).
 
     Example: dreamdb refs data/space --prefix sweep/
     """
@@ -44,7 +44,7 @@ def refs(invocation: Invocation, space: str | None, prefix: str, kind: str | Non
 
     opened = open_space(invocation, space)
     found = [ref for ref in opened.refs(prefix) if kind is None or ref.kind == kind]
-    rows = [opened.open(ref.name).count() for ref in found]
+    rows = [None if r.kind == "tag" else opened.open(r.name).count() for r in found]
     data = {
         "url": opened.url,
         "refs": [
@@ -74,7 +74,7 @@ def refs(invocation: Invocation, space: str | None, prefix: str, kind: str | Non
         (
             r.name,
             r.kind,
-            f"{n:,}",
+            "" if n is None else f"{n:,}",
             r.manifest[:10],
             format_time(r.time_ns)[:16],
             r.author,

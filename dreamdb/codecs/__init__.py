@@ -4,7 +4,7 @@ from dreamdb.codecs.arrays import numbers_array
 from dreamdb.codecs.cell import ReadRange, anchors_behind, cell_value
 from dreamdb.codecs.coded import decode_vectors, encode_vectors, rows_of_lists, vectors_array
 from dreamdb.codecs.coerce import coerce
-from dreamdb.codecs.decode import DecodedFragment, check_canonical, decode
+from dreamdb.codecs.decode import KEPT_DICTIONARY, DecodedFragment, check_canonical, decode
 from dreamdb.codecs.encode import MAX_FRAGMENT_NBYTES, EncodedFragment, encode
 from dreamdb.codecs.logical import (
     arrow_type,
@@ -16,6 +16,7 @@ from dreamdb.codecs.logical import (
 from dreamdb.codecs.statistics import stats_width, value_bounds
 
 __all__ = [
+    "KEPT_DICTIONARY",
     "MAX_FRAGMENT_NBYTES",
     "DecodedFragment",
     "EncodedFragment",

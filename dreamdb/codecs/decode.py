@@ -33,10 +33,11 @@ from dreamdb.codecs.messages import (
 from dreamdb.errors import FormatError
 from dreamdb.types import BLOB_KINDS, FieldType
 
-__all__ = ["DecodedFragment", "check_canonical", "decode", "physical_types"]
+__all__ = ["KEPT_DICTIONARY", "DecodedFragment", "check_canonical", "decode", "physical_types"]
 
 _SIGNED: Final = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED: Final = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
+KEPT_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 _DICTIONARIES: Final = tuple(
     pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.int16(), pa.int32())
 )
@@ -77,6 +78,7 @@ def decode(
     rows: int,
     last_key: int = 0,
     verify: Callable[[int, int], None] | None = None,
+    dictionary: bool = False,
 ) -> DecodedFragment:
     """Decode the payload of one fragment.
 
@@ -94,6 +96,8 @@ def decode(
         ``verify(start, stop)`` is called for each byte range of the payload before its bytes are
         used.  Plain kinds verify metadata, validity and offsets, the others everything.  None:
         the payload is known to be good, and its last padding is checked as well.
+    dictionary : bool
+        ``categorical`` only: return the values as ``dictionary<int32, string>``.
 
     Returns
     -------
@@ -110,7 +114,7 @@ def decode(
     if not is_plain(ftype):
         if verify is not None:
             verify(0, payload.nbytes)
-        return _decode_whole(ftype, payload, rows, last_key)
+        return _decode_whole(ftype, payload, rows, last_key, dictionary=dictionary)
     dtype = arrow_type(ftype)
     batch = stream_template(dtype).batches[0]
     head_nbytes = len(batch.fixed)
@@ -190,12 +194,12 @@ def _check_end(payload: memoryview) -> None:
 
 
 def _decode_whole(
-    ftype: FieldType, payload: memoryview, rows: int, last_key: int
+    ftype: FieldType, payload: memoryview, rows: int, last_key: int, *, dictionary: bool = False
 ) -> DecodedFragment:
     """Decode a payload all of whose bytes are verified."""
     template = _template_of(payload, physical_types(ftype))
     if len(template.batches) == 2:
-        array = _read_dictionary(template, payload, rows)
+        array = _read_dictionary(template, payload, rows, keep=dictionary)
         return DecodedFragment(array, rows, array.null_count)
     stored = _read_record_batch(template, payload, 0, rows)
     if ftype.kind in ("int", "timestamp"):
@@ -244,8 +248,10 @@ def _read_record_batch(
     return array
 
 
-def _read_dictionary(template: StreamTemplate, payload: memoryview, rows: int) -> pa.Array[Any]:
-    """Read a dictionary batch and the indices into it, and return the values."""
+def _read_dictionary(
+    template: StreamTemplate, payload: memoryview, rows: int, *, keep: bool = False
+) -> pa.Array[Any]:
+    """Read a dictionary batch and the indices into it, and return the values, or both as stored."""
     head = template.batches[0]
     _require_head(payload, len(head.fixed))
     slots = head.read(payload, 0)
@@ -268,13 +274,16 @@ def _read_dictionary(template: StreamTemplate, payload: memoryview, rows: int) -
     if indices.null_count < rows and (int(codes.min()) < 0 or int(codes.max()) >= len(words)):
         raise FormatError(f"fragment has an index outside its {len(words)} dictionary values")
     if indices.null_count == rows:
-        return pa.nulls(rows, pa.string())
+        return pa.nulls(rows, KEPT_DICTIONARY if keep else pa.string())
+    if keep:
+        return pa.DictionaryArray.from_arrays(_widen(indices, pa.int32()), words, safe=False)
     return words.take(indices)
 
 
 def _widen(stored: pa.Array[Any], dtype: pa.DataType) -> pa.Array[Any]:
-    """Return narrow integers as int64 or timestamps, sharing the validity bitmap."""
-    values = fixed_values(stored, numpy_type(stored.type)).astype(np.int64, copy=False)
+    """Return narrow integers in a wider type, sharing the validity bitmap."""
+    wide = np.int32 if pa.types.is_int32(dtype) else np.int64
+    values = fixed_values(stored, numpy_type(stored.type)).astype(wide, copy=False)
     buffers = [stored.buffers()[0], pa.py_buffer(as_bytes(values))]
     return pa.Array.from_buffers(dtype, len(stored), buffers, stored.null_count)
 

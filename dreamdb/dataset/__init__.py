@@ -14,6 +14,7 @@ from dreamdb.dataset.publishing import (
     train_and_publish_ivf_centroids,
 )
 from dreamdb.dataset.representation import format_nbytes
+from dreamdb.dataset.restoring import restore_version_tag
 from dreamdb.dataset.scan import Scan
 from dreamdb.dataset.schema import Schema
 from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
@@ -52,5 +53,6 @@ __all__ = [
     "prove",
     "publish_codec",
     "publish_rabitq_compressor",
+    "restore_version_tag",
     "train_and_publish_ivf_centroids",
 ]

@@ -5,7 +5,6 @@ Source: design/0004 sections 1 and 7.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +16,18 @@ from dreamdb.dataset.session import BackendLike, OpenSpace, open_space
 from dreamdb.dataset.upkeep import Upkeep
 from dreamdb.dataset.versions import reflog_records
 from dreamdb.errors import InvalidInputError
-from dreamdb.history import load_manifest, resolve_address, resolve_ref
+from dreamdb.history import (
+    load_manifest,
+    manifests_of,
+    open_catalog,
+    read_ref,
+    resolve_address,
+    resolve_ref,
+)
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.read import Comparison, compare_views
-from dreamdb.store import LogEntry
 from dreamdb.tracks import View
-from dreamdb.write import check_text, store_tag
+from dreamdb.write import check_text, delete_ref
 
 __all__ = ["RefInfo", "Space", "compare_refs", "connect"]
 
@@ -36,9 +41,10 @@ class RefInfo:
     name : str
         Its name.
     kind : str
-        ``"branch"`` or ``"snapshot"``.
+        ``"branch"``, ``"snapshot"``, or ``"tag"``: a version tag of all tables (see
+        :class:`dreamdb.Database`).
     manifest : str
-        The manifest it names.
+        The manifest it names; of a version tag the catalog.
     time_ns : int
         When the manifest, or the snapshot, was made.
     author, message : str
@@ -85,6 +91,12 @@ class Space(Upkeep):
         out = []
         for name, value in self._space.backend.refs.list():
             if not name.startswith(prefix):
+                continue
+            catalog = open_catalog(self._space.cache, name, value)
+            if catalog is not None:
+                told_by = (catalog.time_ns, catalog.author, catalog.message)
+                at = to_text(value.address)
+                out.append(RefInfo(name, "tag", at, *told_by, dict(catalog.metadata)))
                 continue
             found = resolve_address(self._space.cache, name, value)
             manifest = load_manifest(self._space.cache, found.manifest)
@@ -134,7 +146,7 @@ class Space(Upkeep):
         )
 
     def delete_ref(self, name: str, *, reason: str | None = None) -> None:
-        """Delete a branch or a snapshot; its objects stay until they are collected.
+        """Delete a branch, a snapshot or a version tag; its objects stay until they are collected.
 
         Parameters
         ----------
@@ -151,15 +163,10 @@ class Space(Upkeep):
             When another writer moved it meanwhile.
         """
         space = self._space
-        found = resolve_ref(space.backend, space.cache, name)
+        value = read_ref(space.backend, name)
+        manifests_of(space.cache, name, value)
         why = "delete" + (f": {check_text(reason, 'the reason')}" if reason else "")
-        with space.backend.objects.hold():
-            if found.tag is not None:
-                # The ref may be the only place of its tag, and the reflog is about to name it.
-                store_tag(space.backend, space.source, found.tag)
-            entry = LogEntry(time.time_ns(), found.value.address, None, config.author(), why)
-            space.backend.refs.append_log(name, entry)
-            space.backend.refs.swap(name, found.value, None)
+        delete_ref(space.backend, space.source, name, value, who=config.author(), why=why)
 
     def restore(self, name: str, to: str | None = None) -> Dataset:
         """Bring a deleted branch or snapshot back from its reflog.
@@ -179,6 +186,8 @@ class Space(Upkeep):
             When a ref has that name.
         ObjectMissingError
             When its data was collected meanwhile.
+        InvalidInputError
+            For a version tag, which :meth:`dreamdb.Database.restore_version_tag` brings back.
         """
         restore_deleted(self._space, name, to)
         return self.open(name if to is None else to)

@@ -14,7 +14,7 @@ from dreamdb.dataset.handle import Handle
 from dreamdb.dataset.locate import find_manifest, require_stored
 from dreamdb.dataset.log import Log, LogRecord, format_time
 from dreamdb.errors import AlreadyExistsError, InvalidInputError
-from dreamdb.history import ancestors, first_parents, resolve_address
+from dreamdb.history import ancestors, first_parents, manifests_of
 from dreamdb.model import Tag
 from dreamdb.objects import check_ref_name, to_text
 from dreamdb.store import LogEntry
@@ -173,8 +173,8 @@ class Versions(Handle):
         space = self._space
         names: dict[str, list[str]] = {}
         for name, value in space.backend.refs.list():
-            found = resolve_address(space.cache, name, value)
-            names.setdefault(to_text(found.manifest), []).append(name)
+            for manifest in manifests_of(space.cache, name, value):
+                names.setdefault(to_text(manifest), []).append(name)
         return Log([replace(r, refs=tuple(names.get(r.manifest, ()))) for r in records])
 
     def reflog(self) -> list[dict[str, Any]]:

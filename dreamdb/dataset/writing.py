@@ -414,6 +414,7 @@ class Writing(Handle, WriteVerbs):
         *,
         base: tuple[Address, View] | None = None,
         prepared: View | None = None,
+        strict: bool = False,
     ) -> None:
         ref = self._require_writable()
         note = _note(message, application)
@@ -429,12 +430,17 @@ class Writing(Handle, WriteVerbs):
                 changes,
                 note,
                 prepared=ready,
+                strict=strict,
             )
             if done.manifest != self._manifest:
                 self._move(done.manifest, done.view)
 
     def transaction(
-        self, message: str | None = None, *, application: Mapping[str, str] | None = None
+        self,
+        message: str | None = None,
+        *,
+        application: Mapping[str, str] | None = None,
+        strict: bool = False,
     ) -> Transaction:
         """Group several writes into one manifest: all or nothing.
 
@@ -444,6 +450,9 @@ class Writing(Handle, WriteVerbs):
             Recorded in the manifest.
         application : mapping of str to str, optional
             Notes recorded in the manifest, such as a run id.
+        strict : bool
+            Raise ConflictError whenever the branch has moved, even if the changes would commute
+            with what another writer did: for changes that were computed from the records.
 
         Returns
         -------
@@ -452,7 +461,7 @@ class Writing(Handle, WriteVerbs):
         """
         self._require_writable()
         _note(message, application)
-        return Transaction(self, message, application)
+        return Transaction(self, message, application, strict=strict)
 
 
 def _note(message: str | None, application: Mapping[str, str] | None) -> CommitNote:
@@ -474,11 +483,19 @@ class Transaction(WriteVerbs):
         Recorded in the manifest.
     application : mapping or None
         Notes recorded in the manifest.
+    strict : bool
+        Whether any move of the branch is a conflict.
     """
 
     def __init__(
-        self, handle: Writing, message: str | None, application: Mapping[str, str] | None
+        self,
+        handle: Writing,
+        message: str | None,
+        application: Mapping[str, str] | None,
+        *,
+        strict: bool = False,
     ) -> None:
+        self._strict = strict
         self._handle = handle
         self._message = message
         self._application = application
@@ -540,7 +557,12 @@ class Transaction(WriteVerbs):
             if kind is None and changes:
                 # The handle may have moved meanwhile; the changes were made on what it was.
                 self._handle._commit(
-                    changes, self._message, self._application, base=self._base, prepared=state
+                    changes,
+                    self._message,
+                    self._application,
+                    base=self._base,
+                    prepared=state,
+                    strict=self._strict,
                 )
         finally:
             held.__exit__(None, None, None)

@@ -23,7 +23,15 @@ from dreamdb.history.marks import (
     resolve_content,
     write_redaction,
 )
-from dreamdb.history.refs import ResolvedRef, find_ref, resolve_address, resolve_ref
+from dreamdb.history.refs import (
+    ResolvedRef,
+    find_ref,
+    manifests_of,
+    open_catalog,
+    read_ref,
+    resolve_address,
+    resolve_ref,
+)
 from dreamdb.history.renames import field_renames, renames_since
 
 __all__ = [
@@ -37,12 +45,15 @@ __all__ = [
     "is_ancestor",
     "load_manifest",
     "load_marks",
+    "manifests_of",
     "manifests_since",
     "merge_base",
     "merge_bases",
+    "open_catalog",
     "open_content",
     "read_cuts",
     "read_redaction",
+    "read_ref",
     "redactions",
     "reload_cuts",
     "renames_since",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dreamdb.errors import IntegrityError, InvalidInputError
-from dreamdb.history import ancestors, change_cuts, read_cuts, reload_cuts, resolve_address
+from dreamdb.history import ancestors, change_cuts, manifests_of, read_cuts, reload_cuts
 from dreamdb.maintain.roots import roots
 from dreamdb.model import MAX_CUT_PARENTS, HistoryCuts, Manifest
 from dreamdb.objects import to_text
@@ -115,9 +115,9 @@ def expire_history(
 ) -> ExpireReport:
     """Cut the history behind what is kept.
 
-    Kept are the tips of all branches, what snapshots and recent moves of refs name, the newest
-    manifests of each branch, and those where the lines of two branches part, so that they can
-    still be merged.
+    Kept are the tips of all branches, what snapshots, version tags and recent moves of refs name,
+    the newest manifests of each branch, and those where the lines of two branches part, so that
+    they can still be merged.
 
     Parameters
     ----------
@@ -173,9 +173,9 @@ def _read_history(backend: Backend, source: Source, now_ns: int) -> _History:
     others: dict[Address, None] = {}
     for name, value in roots(backend, now_ns=now_ns):
         label = name.removeprefix("reflog of ")
-        found = resolve_address(source.cache, label, value)
-        is_branch = label == name and not found.is_snapshot
-        (branches if is_branch else others)[found.manifest] = None
+        found = manifests_of(source.cache, label, value)
+        is_branch = label == name and found == [value.address]
+        (branches if is_branch else others).update(dict.fromkeys(found))
     tips = [*branches, *others]
     return _History(list(ancestors(source.cache, *tips)), list(branches), list(others))
 

@@ -23,7 +23,14 @@ ReadStored = Callable[[Address], memoryview]
 
 _ORPHAN: Final = "left by a write that was not published"
 _DAMAGED: Final = "damaged, and nothing needs it"
-_RANKS: Final = {Kind.TAG: 1, Kind.MANIFEST: 2, Kind.CONTENT: 4, Kind.NODE: 5, Kind.FRAGMENT: 6}
+_RANKS: Final = {
+    Kind.TAG: 1,
+    Kind.CATALOG: 1,
+    Kind.MANIFEST: 2,
+    Kind.CONTENT: 4,
+    Kind.NODE: 5,
+    Kind.FRAGMENT: 6,
+}
 _OTHER: Final = 3
 
 

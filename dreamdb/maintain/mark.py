@@ -60,7 +60,7 @@ class Marks:
         self._num_loose = 0
 
     def mark(self, starts: Iterable[Address]) -> None:
-        """Mark manifests or tags and everything they need.
+        """Mark manifests, tags or catalogs and everything they need.
 
         Raises
         ------

@@ -19,9 +19,9 @@ from dreamdb.errors import AnchorNotFoundError
 from dreamdb.history import (
     ancestors,
     load_manifest,
+    manifests_of,
     reload_cuts,
     require_feature,
-    resolve_address,
     resolve_content,
     write_redaction,
 )
@@ -64,7 +64,7 @@ class PurgeReport:
     manifests : int
         Versions that have one of these states.
     refs : tuple of str
-        Branches and snapshots that show less from now on.
+        Branches, snapshots and version tags that show less from now on.
     moved : tuple of str
         Branches that got a new version, which says that records were purged.
     """
@@ -105,24 +105,36 @@ class AbsenceReport:
         return not self.held_by and not self.garbage and not self.trash
 
 
+@dataclass(frozen=True, slots=True)
+class _Ref:
+    """A ref's value and the manifests that it keeps."""
+
+    value: RefValue
+    manifests: list[Address]
+
+    @property
+    def is_branch(self) -> bool:
+        return self.manifests == [self.value.address]
+
+
 @dataclass(slots=True)
 class _Line:
     """The versions of one dataset, those that some history connects, and all refs of the space."""
 
     manifests: list[tuple[Address, Manifest]]
-    refs: dict[str, tuple[Address, RefValue, bool]]
+    refs: dict[str, _Ref]
 
 
 def _line_of(backend: Backend, source: Source, start: Address, now_ns: int) -> _Line:
     """Return every version that shares history with a manifest."""
-    found: dict[str, tuple[Address, RefValue, bool]] = {}
+    found: dict[str, _Ref] = {}
     tips: dict[Address, None] = {start: None}
     for name, value in roots(backend, now_ns=now_ns):
         label = name.removeprefix("reflog of ")
-        ref = resolve_address(source.cache, label, value)
-        tips[ref.manifest] = None
+        ref = _Ref(value, manifests_of(source.cache, label, value))
+        tips.update(dict.fromkeys(ref.manifests))
         if label == name:
-            found[name] = (ref.manifest, ref.value, ref.is_snapshot)
+            found[name] = ref
     everything = list(ancestors(source.cache, *tips))
     # Manifests that name each other belong together, whichever of them is the older one.
     group: dict[Address, Address] = {address: address for address, _ in everything}
@@ -195,8 +207,12 @@ def purge_records(
             )
         hurt = {m for c in held for m in states[c]}
         # Refs of another dataset too, when it had the very same content.
-        refs = tuple(n for n, ref in line.refs.items() if _content_of(source, ref[0]) in held)
-        tips = {n: line.refs[n] for n in refs if not line.refs[n][2]}
+        refs = tuple(
+            name
+            for name, ref in line.refs.items()
+            if any(_content_of(source, manifest) in held for manifest in ref.manifests)
+        )
+        tips = {n: line.refs[n].value for n in refs if line.refs[n].is_branch}
         if not dry_run:
             _purge(backend, source, held, tips, note, now)
     return PurgeReport(
@@ -234,7 +250,7 @@ def _purge(
     backend: Backend,
     source: Source,
     held: Mapping[Address, Anchors],
-    tips: Mapping[str, tuple[Address, RefValue, bool]],
+    tips: Mapping[str, RefValue],
     note: CommitNote,
     now_ns: int,
 ) -> None:
@@ -255,7 +271,8 @@ def _purge(
             )
             write_redaction(documents, redaction)
         moves = []
-        for name, (tip, value, _) in tips.items():
+        for name, value in tips.items():
+            tip = value.address
             content = _content_of(source, tip)
             operation = {"name": "purge", "rows": len(held[content])}
             # Segments of fragments that were rewritten hold codes of purged vectors: left out.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dreamdb.errors import DreamDBError, IntegrityError, ObjectMissingError
 from dreamdb.history import load_manifest, resolve_content
 from dreamdb.index import IndexRoot
-from dreamdb.model import Content, Node, Tag
+from dreamdb.model import Catalog, Content, Node, Tag
 from dreamdb.objects import Kind, OpenedObject, from_text, to_text
 from dreamdb.store import Backend
 from dreamdb.tracks import Source
@@ -92,6 +92,9 @@ def needs_of(
         return Needs([])
     if opened.kind is Kind.TAG:
         return Needs([(Tag.decode(opened.view()).manifest, Kind.MANIFEST)])
+    if opened.kind is Kind.CATALOG:
+        tables = Catalog.decode(opened.view()).tables.values()
+        return Needs([(manifest, Kind.MANIFEST) for manifest in tables])
     raise IntegrityError(
         f"a {opened.kind.name.lower()} is named as history", object=to_text(address)
     )
@@ -136,7 +139,7 @@ def reachable_objects(
     backend, source : Backend, Source
         The space.
     starts : list of Address
-        Manifests and tags.
+        Manifests, tags and catalogs.
     lenient : bool
         Yield an object that cannot be read, and go on without what only it names.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from dreamdb.history import resolve_address
+from dreamdb.history import manifests_of
 from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import Address
@@ -47,7 +47,7 @@ def roots(backend: Backend, *, now_ns: int | None = None) -> Iterator[tuple[str,
 
 
 def starting_points(source: Source, followed: Iterable[tuple[str, RefValue]]) -> list[Address]:
-    """Return the objects to start from: what a ref names, or what the tag it carries names.
+    """Return the objects to start from: what a ref names, or what the object it carries names.
 
     Parameters
     ----------
@@ -56,9 +56,10 @@ def starting_points(source: Source, followed: Iterable[tuple[str, RefValue]]) ->
     followed : iterable of (str, RefValue)
         From :func:`roots`.
     """
-    return [
-        value.address
-        if value.carried is None
-        else resolve_address(source.cache, name, value).manifest
-        for name, value in followed
-    ]
+    starts: list[Address] = []
+    for name, value in followed:
+        if value.carried is None:
+            starts.append(value.address)
+        else:
+            starts += manifests_of(source.cache, name, value)
+    return starts

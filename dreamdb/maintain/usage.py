@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dreamdb.history import load_manifest, resolve_ref
+from dreamdb.history import load_manifest, manifests_of, open_catalog, read_ref
 from dreamdb.maintain.mark import Marks, keys_of
 from dreamdb.maintain.reach import Needs, address_keys
 from dreamdb.maintain.roots import starting_points
 from dreamdb.model import ANCHOR
-from dreamdb.store import Backend
+from dreamdb.store import Backend, RefValue
 from dreamdb.tracks import Source
 from dreamdb.types import Address
 
@@ -62,7 +62,7 @@ class RefUsage:
     name : str
         The ref.
     kind : str
-        ``"branch"`` or ``"snapshot"``.
+        ``"branch"``, ``"snapshot"``, or ``"tag"``: a version tag of several datasets.
     objects : int
         Objects it needs.
     nbytes : int
@@ -70,7 +70,7 @@ class RefUsage:
     unique_nbytes : int
         Those of them that no other ref needs: what deleting it would free in the end.
     fields : tuple of FieldUsage
-        The fields of its present version.
+        The fields of its present version; none for a version tag.
     """
 
     name: str
@@ -145,11 +145,14 @@ def disk_usage(backend: Backend, source: Source, refs: Sequence[str] | None = No
     -----
     Cost: 1 listing, 1 read per manifest, content and tree node that some ref needs.
     """
-    wanted = None if refs is None else {resolve_ref(backend, source.cache, r).name for r in refs}
+    wanted = None if refs is None else set(refs)
+    for name in wanted or ():
+        read_ref(backend, name)
     sizes = _Sizes(backend)
     needs: dict[str, Keys] = {}
     known: dict[Address, Needs] = {}
-    for name, value in backend.refs.list():
+    values = dict(backend.refs.list())
+    for name, value in values.items():
         marks = Marks(backend, source, known=known)
         marks.mark(starting_points(source, [(name, value)]))
         needs[name] = marks.keys
@@ -157,7 +160,7 @@ def disk_usage(backend: Backend, source: Source, refs: Sequence[str] | None = No
     keys, counts = np.unique(every, return_counts=True)
     alone = keys[counts == 1]
     told = tuple(
-        _ref_usage(backend, source, sizes, name, own, alone, known)
+        _ref_usage(source, sizes, name, values[name], own, alone, known)
         for name, own in needs.items()
         if wanted is None or name in wanted
     )
@@ -165,26 +168,28 @@ def disk_usage(backend: Backend, source: Source, refs: Sequence[str] | None = No
 
 
 def _ref_usage(
-    backend: Backend,
     source: Source,
     sizes: _Sizes,
     name: str,
+    value: RefValue,
     own: Keys,
     alone: Keys,
     known: Mapping[Address, Needs],
 ) -> RefUsage:
-    found = resolve_ref(backend, source.cache, name)
-    content = source.content(load_manifest(source.cache, found.manifest).content)
+    manifests = manifests_of(source.cache, name, value)
+    unique = sizes.of(np.intersect1d(own, alone))[1]
+    if open_catalog(source.cache, name, value) is not None:
+        return RefUsage(name, "tag", *sizes.of(own), unique, ())
+    content = source.content(load_manifest(source.cache, manifests[0]).content)
     trees = {ANCHOR: content.timeline, _TOMBSTONES: content.tombstones, **content.tracks}
     fields = []
     for field, root in trees.items():
         if root is None and field == _TOMBSTONES:
             continue
         tree = _tree_keys(root, known)
-        unique = sizes.of(np.intersect1d(tree, alone))[1]
-        fields.append(FieldUsage(field, *sizes.of(tree), unique))
-    unique = sizes.of(np.intersect1d(own, alone))[1]
-    kind = "snapshot" if found.is_snapshot else "branch"
+        in_tree = sizes.of(np.intersect1d(tree, alone))[1]
+        fields.append(FieldUsage(field, *sizes.of(tree), in_tree))
+    kind = "branch" if manifests == [value.address] else "snapshot"
     return RefUsage(name, kind, *sizes.of(own), unique, tuple(fields))
 
 

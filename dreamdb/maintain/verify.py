@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dreamdb.codecs import check_canonical
 from dreamdb.errors import DreamDBError, FormatError
-from dreamdb.history import load_manifest, resolve_address, resolve_content, skip_address
+from dreamdb.history import load_manifest, manifests_of, resolve_content, skip_address
 from dreamdb.index import IndexRoot, Segment, SpatialIndex
 from dreamdb.maintain.reach import reachable_objects
 from dreamdb.maintain.roots import roots, starting_points
@@ -180,10 +180,9 @@ class _Verifier:
         if value.carried is not None:
             self._source.cache.forget(value.address)
         label = name.removeprefix("reflog of ")
-        found = resolve_address(self._source.cache, label, value)
-        if found.is_snapshot and value.carried is None:
-            self._count(value.address, Kind.TAG)
-        stack = [found.manifest]
+        stack = manifests_of(self._source.cache, label, value)
+        if value.carried is None and stack != [value.address]:
+            self._count(value.address, self._source.cache.open(value.address, None).kind)
         while stack:
             at = stack.pop()
             if at in self._manifests:

@@ -1,5 +1,6 @@
 """Documents and trees: what objects say, independent of how values or bytes are stored."""
 
+from dreamdb.model.catalog import Catalog
 from dreamdb.model.cuts import LADDER, OPEN, Cuts, nearest_rung, next_rung, rung_ends, track_cuts
 from dreamdb.model.documents import (
     Content,
@@ -11,6 +12,7 @@ from dreamdb.model.documents import (
 )
 from dreamdb.model.field_pairs import FieldPairs, SchemaChange, pair_fields
 from dreamdb.model.marks import (
+    CATALOG,
     CUTS,
     MAX_CUT_PARENTS,
     REDACTIONS,
@@ -45,6 +47,7 @@ from dreamdb.model.tree_diff import EntryRuns, SameRecords, differing_entries
 
 __all__ = [
     "ANCHOR",
+    "CATALOG",
     "CUTS",
     "LADDER",
     "MAX_CUT_PARENTS",
@@ -52,6 +55,7 @@ __all__ = [
     "REDACTIONS",
     "TIMELINE_RUNGS",
     "TOMBSTONE_RUNGS",
+    "Catalog",
     "Content",
     "Cuts",
     "Entries",

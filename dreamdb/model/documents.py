@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dreamdb.errors import FormatError, InvalidInputError, UnsupportedFormatError
-from dreamdb.model.marks import CUTS, REDACTIONS
+from dreamdb.model.marks import CATALOG, CUTS, REDACTIONS
 from dreamdb.model.schema import FieldList
 from dreamdb.objects import check_ref_name, decode_document, encode_document, from_text, to_text
 from dreamdb.types import Address, Bytes
@@ -21,7 +21,7 @@ __all__ = ["Content", "Manifest", "Tag", "check_space", "new_space", "skip_gener
 FORMAT: Final = 1
 CODED_FORMAT: Final = 2
 """Of contents in which a field is stored as codes: readers of format 1 must refuse them."""
-REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CUTS, REDACTIONS})
+REQUIRED_FEATURES: Final[frozenset[str]] = frozenset({CATALOG, CUTS, REDACTIONS})
 
 
 def _text(address: Address | None) -> str | None:

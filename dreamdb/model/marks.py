@@ -14,6 +14,7 @@ from dreamdb.objects import decode_document, encode_document, from_text, to_text
 from dreamdb.types import Address, Bytes
 
 __all__ = [
+    "CATALOG",
     "CUTS",
     "MAX_CUT_PARENTS",
     "REDACTIONS",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 FORMAT: Final = 1
+CATALOG: Final = "catalog"
+"""Name of the feature that says that refs may name catalogs."""
 CUTS: Final = "cuts"
 """Key of the list of cuts, and the name of the feature that says there is one."""
 REDACTIONS: Final = "redactions"

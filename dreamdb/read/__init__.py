@@ -1,6 +1,7 @@
 """Reading: scans, conditions, takes, search, comparison, summaries."""
 
 from dreamdb.read.blame import last_writer
+from dreamdb.read.columnar import column_schema, scan_columns
 from dreamdb.read.compare import Comparison, compare_views
 from dreamdb.read.difference import Diff, FieldStat
 from dreamdb.read.nearest import SearchOptions, search_nearest
@@ -23,6 +24,7 @@ __all__ = [
     "SearchOptions",
     "check_batch_size",
     "col",
+    "column_schema",
     "compare_views",
     "count_matching",
     "distinct_values",
@@ -33,6 +35,7 @@ __all__ = [
     "output_type",
     "parse_where",
     "scan_batches",
+    "scan_columns",
     "search_exact",
     "search_nearest",
     "summarise",

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dreamdb.codecs import arrow_type, numbers_array, value_bounds
+from dreamdb.codecs import arrow_type, value_bounds
 from dreamdb.errors import ExpressionError, FieldNotFoundError, InvalidInputError, nearest_hint
 from dreamdb.model import ANCHOR, FieldList
 from dreamdb.types import FieldType
@@ -111,16 +111,27 @@ class Predicate:
         ExpressionError
             When it cannot be evaluated, such as for a division by zero.
         """
-        count = len(next(iter(columns.values())))
-        table = pa.table(
-            [columns[name] for name in self.fields] + [numbers_array(np.arange(count))],
-            names=[*self.fields, "\0row"],
+        from pyarrow import acero
+
+        table = pa.table([columns[name] for name in self.fields], names=list(self.fields))
+        plan = acero.Declaration.from_sequence(
+            [
+                acero.Declaration("table_source", acero.TableSourceNodeOptions(table)),
+                acero.Declaration(
+                    "project", acero.ProjectNodeOptions([self.expression], ["holds"])
+                ),
+            ]
         )
         try:
-            kept = table.filter(self.expression).column("\0row").combine_chunks()
+            # In this thread: scans run several of these side by side already.
+            holds = plan.to_table(use_threads=False).column("holds").combine_chunks()
         except pa.ArrowException as error:
             raise ExpressionError(f"the predicate cannot be evaluated: {error}") from None
-        return np.frombuffer(kept.buffers()[1], np.int64, len(kept), kept.offset * 8)
+        if isinstance(holds, pa.ChunkedArray):
+            holds = holds.chunk(0)
+        if holds.null_count:
+            holds = holds.fill_null(False)
+        return np.flatnonzero(bits_of(holds))
 
     @cached_property
     def _nan_never_matches(self) -> bool:
@@ -190,6 +201,16 @@ class Predicate:
         except pa.ArrowException:
             return [True] * len(runs)
         return [index in alive for index in range(len(runs))]
+
+
+def bits_of(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return the values of an array of booleans without nulls."""
+    bitmap = array.buffers()[1]
+    if bitmap is None or not len(array):
+        return np.zeros(len(array), np.bool_)
+    packed = np.frombuffer(bitmap, np.uint8)
+    bits = np.unpackbits(packed, count=array.offset + len(array), bitorder="little")
+    return bits[array.offset :].astype(np.bool_)
 
 
 def parse_where(where: object, schema: FieldList) -> Predicate | None:

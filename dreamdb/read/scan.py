@@ -19,7 +19,7 @@ from dreamdb.read.plan import ScanPlan, to_batch
 from dreamdb.read.predicate import Bounds
 from dreamdb.tracks import Track, View, gather
 
-__all__ = ["count_matching", "matching_rows", "scan_batches"]
+__all__ = ["count_matching", "matching_rows", "scan_batches", "windows"]
 
 Positions = npt.NDArray[np.int64]
 
@@ -55,8 +55,16 @@ def scan_batches(view: View, plan: ScanPlan) -> Iterator[pa.RecordBatch]:
         yield from _filtered(view, plan, schema)
 
 
-def _windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
-    """Yield runs of rows in which the condition may hold, pruned by statistics."""
+def windows(view: View, plan: ScanPlan) -> Iterator[tuple[int, int]]:
+    """Yield runs of rows in which the condition may hold, pruned by statistics.
+
+    Parameters
+    ----------
+    view : View
+        What to read.
+    plan : ScanPlan
+        With a condition.
+    """
     assert plan.predicate is not None
     tracks = {name: view.track(name) for name in plan.predicate.fields}
     step = _WINDOW * 16
@@ -153,7 +161,7 @@ def matching_rows(view: View, plan: ScanPlan) -> Iterator[Positions]:
     Cost: the fragments of the condition's fields that statistics cannot exclude.
     """
     assert plan.predicate is not None
-    for low, high in _windows(view, plan):
+    for low, high in windows(view, plan):
         keep = visible_rows(view, low, high)
         for start in range(low, high, _WINDOW):
             stop = min(start + _WINDOW, high)

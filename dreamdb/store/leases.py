@@ -531,13 +531,13 @@ class _LeasedRefs:
         with self._leases.hold(exclusive=False):
             lease = self._leases.current
             assert lease is not None
-            named = new if carried is None else _named_by_tag(new, carried)
-            if named in lease.condemned and named not in lease.again:
-                raise ConflictError(
-                    f"{to_text(named)} is being collected: no ref led to it",
-                    hint="try again later; when it is gone, it has to be written again",
-                    object=to_text(named),
-                )
+            for named in [new] if carried is None else _named_by(new, carried):
+                if named in lease.condemned and named not in lease.again:
+                    raise ConflictError(
+                        f"{to_text(named)} is being collected: no ref led to it",
+                        hint="try again later; when it is gone, it has to be written again",
+                        object=to_text(named),
+                    )
             lease.check()
             return self._inner.swap(name, expected, new, carried)
 
@@ -554,7 +554,10 @@ class _LeasedRefs:
         return self._inner.logs()
 
 
-def _named_by_tag(address: Address, carried: bytes) -> Address:
-    """Return the manifest that a carried tag names: the ref alone leads to it."""
-    payload = OpenedObject(address, memoryview(carried), Kind.TAG).view()
-    return from_text(str(decode_document(payload, what="a tag")["manifest"]))
+def _named_by(address: Address, carried: bytes) -> list[Address]:
+    """Return the manifests that a carried tag or catalog names: the ref alone leads to them."""
+    opened = OpenedObject(address, memoryview(carried), None)
+    document = decode_document(opened.view(), what=f"a {opened.kind.name.lower()}")
+    if opened.kind is Kind.CATALOG:
+        return [from_text(str(manifest)) for manifest in document["tables"].values()]
+    return [from_text(str(document["manifest"]))]

@@ -29,5 +29,14 @@ from dreamdb.torch.dataset import DreamDBDataset
 from dreamdb.torch.passes import BatchIterator
 from dreamdb.torch.permutation import Permutation
 from dreamdb.torch.training_loader import TrainingLoader
+from dreamdb.torch.training_sets import LanceExport, training_set_loader
 
-__all__ = ["BatchArray", "BatchIterator", "DreamDBDataset", "Permutation", "TrainingLoader"]
+__all__ = [
+    "BatchArray",
+    "BatchIterator",
+    "DreamDBDataset",
+    "LanceExport",
+    "Permutation",
+    "TrainingLoader",
+    "training_set_loader",
+]

@@ -253,7 +253,13 @@ class Source:
         return found is not None and not found[0].lazy
 
     def fragment(
-        self, ftype: FieldType, address: Address, *, rows: int, last_key: int = 0
+        self,
+        ftype: FieldType,
+        address: Address,
+        *,
+        rows: int,
+        last_key: int = 0,
+        dictionary: bool = False,
     ) -> Fragment:
         """Return a decoded fragment.
 
@@ -267,12 +273,15 @@ class Source:
             Rows its tree entry declares.
         last_key : int
             The entry's last key; needed for the timeline only.
+        dictionary : bool
+            Categoricals as Arrow dictionaries.
 
         Notes
         -----
         Cost: 1 object open, cached; plain values are verified when touched.
         """
-        key = (address, last_key if ftype.kind == "anchor" else 0, ftype.kind)
+        kind = f"{ftype.kind} dictionary" if dictionary else ftype.kind
+        key = (address, last_key if ftype.kind == "anchor" else 0, kind)
         with self._lock:
             found = self._fragments.get(key)
             if found is not None:
@@ -282,7 +291,12 @@ class Source:
         opened = self.cache.open(address, Kind.FRAGMENT)
         try:
             decoded = decode(
-                ftype, opened.payload, rows=rows, last_key=last_key, verify=opened.verify
+                ftype,
+                opened.payload,
+                rows=rows,
+                last_key=last_key,
+                verify=opened.verify,
+                dictionary=dictionary,
             )
         except IntegrityError as error:
             error.details.setdefault("object", to_text(address))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dreamdb.codecs import arrow_type
+from dreamdb.codecs import KEPT_DICTIONARY, arrow_type
 from dreamdb.errors import FormatError
 from dreamdb.model import Entries, empty_entries, leaf_entries, stats_kind
 from dreamdb.tracks.source import Fragment, Source
@@ -151,14 +151,26 @@ class Track:
             ]
         return self._addresses
 
-    def fragment(self, entry: np.void) -> Fragment | None:
-        """Return the fragment of an entry; None for an all-null chunk."""
+    def fragment(self, entry: np.void, *, dictionary: bool = False) -> Fragment | None:
+        """Return the fragment of an entry; None for an all-null chunk.
+
+        Parameters
+        ----------
+        entry : numpy.void
+            A row of the tree's entries.
+        dictionary : bool
+            Categoricals as Arrow dictionaries.
+        """
         address = Address(bytes(entry["address"]))
         if address == ZERO_ADDRESS:
             self._require_nullable()
             return None
         return self.source.fragment(
-            self.ftype, address, rows=int(entry["rows"]), last_key=int(entry["key"])
+            self.ftype,
+            address,
+            rows=int(entry["rows"]),
+            last_key=int(entry["key"]),
+            dictionary=dictionary,
         )
 
     def _require_nullable(self) -> None:
@@ -184,8 +196,15 @@ class Track:
             self.ftype, address, rows=int(entry["rows"]), last_key=int(entry["key"])
         )
 
-    def chunks(self, start: int, stop: int) -> list[pa.Array]:
+    def chunks(self, start: int, stop: int, *, dictionary: bool = False) -> list[pa.Array]:
         """Return rows ``[start, stop)`` as slices of fragments, verified, without copying.
+
+        Parameters
+        ----------
+        start, stop : int
+            Which rows.
+        dictionary : bool
+            Categoricals as Arrow dictionaries, each fragment with its own.
 
         Notes
         -----
@@ -200,9 +219,10 @@ class Track:
         for entry in entries:
             rows = int(entry["rows"])
             low, high = max(start - at, 0), min(stop - at, rows)
-            fragment = self.fragment(entry)
+            fragment = self.fragment(entry, dictionary=dictionary)
             if fragment is None:
-                out.append(pa.nulls(high - low, self.arrow))
+                kind = KEPT_DICTIONARY if dictionary else self.arrow
+                out.append(pa.nulls(high - low, kind))
             else:
                 out.append(fragment.slice(low, high))
             at += rows
@@ -216,6 +236,16 @@ class Track:
         if not chunks:
             return pa.nulls(0, self.arrow)
         return pa.concat_arrays(chunks)
+
+    def dictionary_slice(self, start: int, stop: int) -> pa.Array:
+        """Return rows ``[start, stop)`` of a categorical as one dictionary array."""
+        chunks = self.chunks(start, stop, dictionary=True)
+        if len(chunks) == 1:
+            return chunks[0]
+        if not chunks:
+            return pa.nulls(0, KEPT_DICTIONARY)
+        joined = pa.chunked_array(chunks).unify_dictionaries()
+        return pa.concat_arrays(joined.chunks)
 
     def all(self) -> pa.ChunkedArray:
         """Return every row."""

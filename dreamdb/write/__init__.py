@@ -28,7 +28,7 @@ from dreamdb.write.merge_commit import MergeOutcome, apply_change, merge_into
 from dreamdb.write.moves import deleted_value, move_branch, previous_tip, restore_ref
 from dreamdb.write.records import AddRecords
 from dreamdb.write.rows import Slab, anchor_array, check_anchors, slabs
-from dreamdb.write.snapshots import create_snapshot, store_tag
+from dreamdb.write.snapshots import create_snapshot, create_version_tag, delete_ref
 from dreamdb.write.stage import Stage
 from dreamdb.write.tracks import Removed, remove_records
 
@@ -64,6 +64,8 @@ __all__ = [
     "create_branch",
     "create_ref",
     "create_snapshot",
+    "create_version_tag",
+    "delete_ref",
     "deleted_value",
     "follow_indexes",
     "make_manifest",
@@ -75,5 +77,4 @@ __all__ = [
     "restore_ref",
     "slabs",
     "stage_root",
-    "store_tag",
 ]

@@ -234,6 +234,7 @@ def commit(
     note: CommitNote,
     *,
     prepared: Content | None = None,
+    strict: bool = False,
 ) -> Committed:
     """Apply changes to the tip of a branch and publish the result.
 
@@ -253,6 +254,8 @@ def commit(
         Author, message, notes.
     prepared : Content, optional
         What the changes make of ``view``, when that is known and its objects are stored.
+    strict : bool
+        Any move of the branch is a conflict; nothing is replayed.
 
     Returns
     -------
@@ -275,6 +278,13 @@ def commit(
             current = branch_tip(backend, source, ref)
             tip_view = view
             if current.address != base:
+                if strict:
+                    raise ConflictError(
+                        f"publish conflict on ref {ref!r}: another writer moved it meanwhile; "
+                        "nothing was published",
+                        hint="call refresh() and try again",
+                        ref=ref,
+                    )
                 tip_view = _replay_view(source, base, view, current.address, changes)
             ready = prepared if tip_view is view else None
             published = _attempt(backend, source, ref, current, tip_view, changes, note, ready)

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("read", "write"),
     ("stream", "maintain", "proofs"),
     ("dataset",),
-    ("adapters", "torch", "training"),
+    ("adapters", "fsspec", "sql", "torch", "training"),
     ("cli", "ui", "__main__"),
 )
 STRANGERS = (
@@ -51,6 +51,8 @@ AT_IMPORT: dict[str, set[str]] = {
     "dreamdb.proofs": ARROW,
     "dreamdb.dataset": ARROW,
     "dreamdb.adapters": {*ARROW, "duckdb", "lance", "ray", "sqlglot"},
+    "dreamdb.fsspec": {"fsspec"},
+    "dreamdb.sql": {*ARROW, "sqlglot"},
     "dreamdb.torch": {*ARROW, "torch"},
     "dreamdb.training": ARROW,
     "dreamdb.cli": {*ARROW, "click"},

@@ -11,7 +11,7 @@ from tests.arch.source import Function, Module, arguments, decorators, modules, 
 
 # Packages whose every function with a parameter documents all of them; elsewhere a function or
 # class with four or more has the section, and no section names what is not there.
-FOR_USERS = ("dataset", "torch", "adapters", "training")
+FOR_USERS = ("dataset", "torch", "adapters", "sql", "training")
 MANY = 4
 
 _ENTRY = re.compile(r"(\*{0,2}\w+(?:, *\*{0,2}\w+)*)(?:\s*:.*)?\Z")

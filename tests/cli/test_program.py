@@ -20,9 +20,9 @@ from dreamdb.cli import program
 from tests.cli.running import REPOSITORY, done, process, run, spawn
 
 COMMANDS = [
-    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "stats", "branch",
+    "init", "ingest", "refs", "log", "inspect", "show", "head", "query", "sql", "stats", "branch",
     "snapshot", "diff", "compare-refs", "merge", "revert", "cherry-pick", "reset", "undo", "blame",
-    "delete-ref", "restore", "reflog", "verify", "gc", "expire", "du", "purge", "prove",
+    "delete-ref", "restore", "reflog", "export", "verify", "gc", "expire", "du", "purge", "prove",
     "verify-proof", "doctor", "completion",
 ]  # fmt: skip
 
@@ -34,6 +34,7 @@ NEED_A_SPACE = {
     "show": ["digits"],
     "head": ["digits"],
     "query": ["digits", "label = 1"],
+    "sql": ["SELECT * FROM digits"],
     "stats": ["digits"],
     "branch": ["new", "digits"],
     "snapshot": ["new", "digits"],
@@ -48,6 +49,7 @@ NEED_A_SPACE = {
     "delete-ref": ["digits"],
     "restore": ["digits"],
     "reflog": ["digits"],
+    "export": ["digits", "out.parquet"],
     "verify": [],
     "gc": ["--dry-run"],
     "expire": ["3"],

@@ -12,6 +12,7 @@ import pyarrow as pa
 from dreamdb.codecs import encode
 from dreamdb.index import Indexed, IndexRoot, SpatialIndex, encode_segment
 from dreamdb.model import (
+    Catalog,
     Content,
     Entries,
     Field,
@@ -91,6 +92,9 @@ def _documents() -> dict[str, bytes]:
     ).encode()
     head = address_of(Kind.MANIFEST, [manifest])
     tag = Tag("v1", head, "ada@host", "kept", 1_763_640_000_000_000_001, {"auc": "0.93"}).encode()
+    notes = {"training.precision": "float32", "training.seed": "42"}
+    tables = {"digits": head}
+    catalog = Catalog("v2", tables, "ada@host", "", 1_763_640_000_000_001_000, notes).encode()
     entry = LogEntry(1_763_640_000_000_000_002, head, None, "ada@host", "delete")
     return {
         "timeline-node": timeline,
@@ -98,6 +102,7 @@ def _documents() -> dict[str, bytes]:
         "content": content,
         "manifest": manifest,
         "tag": tag,
+        "catalog": catalog,
         "ref": head,
         "snapshot-ref": encode_body(address_of(Kind.TAG, [tag]), stored(tag, Kind.TAG)),
         "reflog": encode_entry(entry),

@@ -25,8 +25,8 @@ from tests.vectors.independent_codes import decode_row
 
 PAGE = 16_384
 KINDS = {
-    1: "fragment", 2: "node", 3: "content", 4: "manifest", 5: "tag",
-    6: "codec", 7: "spatial-index", 8: "index", 12: "index-segment",
+    1: "fragment", 2: "node", 3: "content", 4: "manifest", 5: "tag", 6: "codec",
+    7: "spatial-index", 8: "index", 11: "catalog", 12: "index-segment",
 }  # fmt: skip
 OPEN = 255
 MASK = (1 << 64) - 1
@@ -140,7 +140,7 @@ class IndependentReader:
         features = space.pop("required")
         assert space == {"dreamdb": "space", "format": 1, "optional": []}
         assert features == sorted(features)
-        assert set(features) <= {"cuts", "redactions"}
+        assert set(features) <= {"catalog", "cuts", "redactions"}
         self.cuts: dict[str, list[str]] = {}
         if "cuts" in features:
             told = document_of((root / "cuts").read_bytes())
@@ -218,6 +218,15 @@ class IndependentReader:
         tag = self.document(text_of(address), "tag")
         assert tag["label"] == ref
         return str(tag["manifest"])
+
+    def catalog_of(self, ref: str) -> dict[str, str]:
+        """Return the manifests that a version tag names, by table."""
+        catalog = self.document(text_of(self.refs()[ref]), "catalog")
+        assert catalog["label"] == ref
+        assert catalog["time_ns"] % 1_000 == 0
+        for manifest in catalog["tables"].values():
+            assert self.document(manifest, "manifest")["time_ns"] <= catalog["time_ns"]
+        return dict(catalog["tables"])
 
     def history(self, manifest: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield a branch's own line, newest first, its skip addresses checked."""
