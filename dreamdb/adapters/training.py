@@ -14,7 +14,12 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dreamdb.adapters.lance_files import write_lance
-from dreamdb.adapters.vector_precision import encode_vectors, exported_fields, scale_column
+from dreamdb.adapters.vector_precision import (
+    encode_vectors,
+    exported_fields,
+    rabitq_codec,
+    scale_column,
+)
 from dreamdb.dataset import Dataset
 from dreamdb.errors import FormatError
 
@@ -70,6 +75,8 @@ class TrainingSnapshot:
                 made = exported_fields(column, int(ftype.dim or 0), self.precision)
                 fields += made
                 vectors[column] = {"dim": ftype.dim, "field": name, "precision": self.precision}
+                if self.precision == "rabitq":
+                    vectors[column]["codec"] = rabitq_codec(int(ftype.dim or 0)).text
                 if self.precision == "sq8":
                     vectors[column]["scale"] = scale_column(column)
             else:

@@ -1,7 +1,8 @@
 """Vectors of an export in fewer bytes, and back.
 
 Source: design/0020 section 8.  ``sq8``: each vector has a scale of its own, the largest magnitude
-of its elements over 127, and its elements are rounded to multiples of it.
+of its elements over 127, and its elements are rounded to multiples of it.  ``rabitq``: the codes
+of one bit per dimension of design/0017.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dreamdb.errors import InvalidInputError, MissingDependencyError
+from dreamdb.errors import InvalidInputError
+from dreamdb.vectors import Codec, encode_rows, seed_bytes
 
-__all__ = ["decode_vectors", "encode_vectors", "exported_fields", "scale_column"]
+__all__ = ["decode_vectors", "encode_vectors", "exported_fields", "rabitq_codec", "scale_column"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -34,17 +36,21 @@ def scale_column(column: str) -> str:
 
 
 def _refuse(precision: str) -> None:
-    if precision == "rabitq":
-        raise MissingDependencyError(
-            "exporting with the precision 'rabitq' needs the vector codecs, which this version "
-            "does not have",
-            hint="use 'sq8' or 'float32'",
-            precision=precision,
-        )
-    if precision not in ("float32", "sq8"):
+    if precision not in ("float32", "sq8", "rabitq"):
         raise InvalidInputError(
-            f"{precision!r} is not a precision of vectors", hint="'float32' or 'sq8'"
+            f"{precision!r} is not a precision of vectors", hint="'float32', 'sq8' or 'rabitq'"
         )
+
+
+def rabitq_codec(dim: int) -> Codec:
+    """Return the codec that ``rabitq`` stands for: one bit per dimension, always the same rotation.
+
+    Parameters
+    ----------
+    dim : int
+        Length of each vector.
+    """
+    return Codec("rabitq-1", dim, seed_bytes(0))
 
 
 def exported_fields(column: str, dim: int, precision: str) -> list[pa.Field]:
@@ -57,16 +63,18 @@ def exported_fields(column: str, dim: int, precision: str) -> list[pa.Field]:
     dim : int
         Length of each vector.
     precision : str
-        ``"float32"`` or ``"sq8"``.
+        ``"float32"``, ``"sq8"`` or ``"rabitq"``.
 
     Raises
     ------
-    MissingDependencyError, InvalidInputError
-        For a precision that is not available, or that there is not.
+    InvalidInputError
+        For a precision that there is not.
     """
     _refuse(precision)
     if precision == "float32":
         return [pa.field(column, pa.list_(pa.float32(), dim))]
+    if precision == "rabitq":
+        return [pa.field(column, pa.list_(pa.uint8(), rabitq_codec(dim).width))]
     return [
         pa.field(column, pa.list_(pa.int8(), dim)),
         pa.field(scale_column(column), pa.float32()),
@@ -81,7 +89,12 @@ def encode_vectors(array: pa.Array, precision: str) -> list[pa.Array]:
     array : Array
         Fixed-size lists of float32; null stays null.
     precision : str
-        ``"float32"`` or ``"sq8"``.
+        ``"float32"``, ``"sq8"`` or ``"rabitq"``.
+
+    Raises
+    ------
+    InvalidInputError
+        For NaN and infinity, which ``rabitq`` cannot hold.
     """
     _refuse(precision)
     if precision == "float32":
@@ -90,6 +103,10 @@ def encode_vectors(array: pa.Array, precision: str) -> list[pa.Array]:
     nulls = array.is_null()
     flat = pc.fill_null(_elements(array), 0.0)
     matrix = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32).reshape(-1, dim)
+    if precision == "rabitq":
+        codec = rabitq_codec(dim)
+        rows = pa.array(encode_rows(codec, matrix).reshape(-1), pa.uint8())
+        return [pa.FixedSizeListArray.from_arrays(rows, codec.width, mask=nulls)]
     scales = np.abs(matrix).max(axis=1) / np.float32(_LEVELS)
     divisor = np.where(scales > 0, scales, np.float32(1))
     codes = np.clip(np.rint(matrix / divisor[:, None]), -_LEVELS, _LEVELS).astype(np.int8)

@@ -22,6 +22,7 @@ from dreamdb.adapters.vector_precision import decode_vectors
 from dreamdb.errors import FieldNotFoundError, InvalidInputError, NotFoundError, nearest_hint
 from dreamdb.read import check_batch_size
 from dreamdb.torch.dataset import DreamDBDataset
+from dreamdb.vectors import decode_rows, parse_codec
 
 __all__ = ["LanceExport", "training_set_loader"]
 
@@ -178,6 +179,8 @@ class LanceExport(IterableDataset[dict[str, Any]]):
         vectors = read_description(opened.schema)["vectors"]
         scales = {v["scale"]: c for c, v in vectors.items() if "scale" in v}
         hidden = scales if decode else {}
+        coded = {c: parse_codec(v["codec"], v["dim"]) for c, v in vectors.items() if "codec" in v}
+        self._codecs = coded if decode else {}
         known = [name for name in opened.schema.names if name not in hidden]
         self.columns = _choose(columns, known)
         self._scales = {scales[name]: name for name in scales} if decode else {}
@@ -228,6 +231,8 @@ class LanceExport(IterableDataset[dict[str, Any]]):
             values = _matrix(column)
             if name in self._scales:
                 values = decode_vectors(values, _matrix(batch.column(self._scales[name])))
+            elif name in self._codecs:
+                values = decode_rows(self._codecs[name], values)
             out[name] = values
             if self._nulls == "mask":
                 out[f"{name}_mask"] = column.is_valid().to_numpy(zero_copy_only=False)

@@ -13,6 +13,7 @@ from lance.torch.data import LanceDataset
 
 import dreamdb as vd
 from dreamdb.torch import training_set_loader
+from dreamdb.vectors import Codec, decode_rows, encode_rows, seed_bytes
 
 ROWS = 500
 DIM = 8
@@ -134,13 +135,24 @@ def test_sq8_is_a_quarter_and_decodes(tmp_path: Path) -> None:
     assert raw["body__scale"].shape == (64,)
 
 
-def test_rabitq_says_that_it_is_not_there(tmp_path: Path) -> None:
+def test_rabitq_is_one_bit_and_decodes(tmp_path: Path) -> None:
     db = database(tmp_path)
+    db.execute("INSERT INTO docs (id) VALUES (9999)")
     db.execute("CREATE VERSION TAG 'r' FOR TRAINING WITH TRAINING PRECISION 'rabitq'")
-    with pytest.raises(vd.MissingDependencyError, match="vector codecs"):
-        db.training_dataset("r")
-    assert not (tmp_path / "training_exports").exists()
-    assert column(db.training_dataset("r", zero_copy=True).loader(), "label")
+    path = db.training_dataset("r")
+    codec = Codec("rabitq-1", DIM, seed_bytes(0))
+    stored = lance.dataset(path).schema.field("body").type
+    assert str(stored) == f"fixed_size_list<item: uint8>[{codec.width}]"
+    for batch in training_set_loader(path, 64, columns=["id", "body"], nulls="mask"):
+        there = batch["body_mask"].numpy()
+        assert there.tolist() == [i != 9999 for i in batch["id"].tolist()]
+        exact = [vector(f"text {i}") for i in batch["id"][batch["body_mask"]].tolist()]
+        expected = decode_rows(codec, encode_rows(codec, np.array(exact, np.float32)))
+        assert np.array_equal(batch["body"].numpy()[there], expected)
+        assert not batch["body"].numpy()[~there].any()
+    (raw, *_) = training_set_loader(path, 64, columns=["body"], decode=False, nulls="zero")
+    assert raw["body"].dtype == torch.uint8
+    assert column(db.training_dataset("r", zero_copy=True).loader(nulls="zero"), "label")
 
 
 def test_an_export_is_of_the_tag_and_repeated_calls_overwrite(tmp_path: Path) -> None:
