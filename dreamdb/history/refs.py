@@ -84,7 +84,8 @@ def resolve_address(cache: ObjectCache, name: str, value: RefValue) -> ResolvedR
     if opened.kind is Kind.CATALOG:
         raise InvalidInputError(
             f"{name!r} is a version tag of the whole database, not a dataset",
-            hint=f"read a table of it: SELECT ... FROM table AT VERSION '{name}'",
+            hint=f"read a table of it: SELECT ... FROM table AT VERSION '{name}'; "
+            f"DROP VERSION TAG '{name}' removes it",
             ref=name,
         )
     raise FormatError(f"the ref {name!r} names a {opened.kind.name.lower()}", ref=name)

@@ -59,6 +59,14 @@ def _strings(value: Any, what: str) -> dict[str, str]:
     return dict(value)
 
 
+def _addresses(value: Any, what: str) -> dict[str, str]:
+    """Return a dictionary of texts of addresses, checked."""
+    found = _strings(value, what)
+    for text in found.values():
+        _address(text, what)
+    return found
+
+
 def _str(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise FormatError(f"{what} is not text")
@@ -245,7 +253,7 @@ class Manifest:
             operation,
             _strings(document["application"], "the application notes"),
             _str(document["nonce"], "the nonce"),
-            _strings(document["indexes"], "the indexes"),
+            _addresses(document["indexes"], "the indexes"),
         )
 
 
