@@ -40,6 +40,7 @@ from dreamdb.store.ports import (
     Upload,
     documents_of,
 )
+from dreamdb.store.ref_values import check_new
 from dreamdb.types import Address
 
 __all__ = ["CONDEMNED", "LEASES", "Condemned", "LeaseTerms", "LeasedBackend", "read_condemned"]
@@ -526,6 +527,7 @@ class _LeasedRefs:
         new: Address | None,
         carried: bytes | None = None,
     ) -> RefValue | None:
+        check_new(name, new, carried)
         if new is None:
             return self._inner.swap(name, expected, new)
         with self._leases.hold(exclusive=False):
@@ -557,7 +559,9 @@ class _LeasedRefs:
 def _named_by(address: Address, carried: bytes) -> list[Address]:
     """Return the manifests that a carried tag or catalog names: the ref alone leads to them."""
     opened = OpenedObject(address, memoryview(carried), None)
-    document = decode_document(opened.view(), what=f"a {opened.kind.name.lower()}")
+    if opened.kind is Kind.TAG:
+        return [from_text(str(decode_document(opened.view(), what="a tag")["manifest"]))]
     if opened.kind is Kind.CATALOG:
-        return [from_text(str(manifest)) for manifest in document["tables"].values()]
-    return [from_text(str(document["manifest"]))]
+        tables = decode_document(opened.view(), what="a catalog")["tables"]
+        return [from_text(str(manifest)) for manifest in tables.values()]
+    return [address]

@@ -28,6 +28,7 @@ from dreamdb.store import (
     Upload,
 )
 from dreamdb.store.document_keys import check_document_key, check_folder
+from dreamdb.store.ref_values import check_new, encode_body, parse_body
 from dreamdb.store.reflog import decode_entry, encode_entry
 from dreamdb.testing import (
     CHECKS,
@@ -42,11 +43,11 @@ from dreamdb.testing import (
     enumerate_faults,
 )
 from dreamdb.testing.histories import check_random_histories
-from dreamdb.types import ADDRESS_SIZE, Address
+from dreamdb.types import Address
 
 TABLES = (
     "create table if not exists objects (address blob primary key, body blob not null)",
-    "create table if not exists refs (name text primary key, address blob not null)",
+    "create table if not exists refs (name text primary key, body blob not null)",
     "create table if not exists logs (number integer primary key, name text, line blob)",
     "create table if not exists documents (key text primary key, body blob not null)",
 )
@@ -186,28 +187,35 @@ class SqliteRefs:
         self._backend = backend
 
     def read(self, name: str) -> RefValue | None:
-        query = "select address from refs where name = ?"
+        query = "select body from refs where name = ?"
         found = self._backend.ask(query, check_ref_name(name))
-        return RefValue(Address(found[0][0])) if found else None
+        return parse_body(found[0][0], name) if found else None
 
-    def swap(self, name: str, expected: RefValue | None, new: Address | None) -> RefValue | None:
+    def swap(
+        self,
+        name: str,
+        expected: RefValue | None,
+        new: Address | None,
+        carried: bytes | None = None,
+    ) -> RefValue | None:
         check_ref_name(name)
-        if new is not None and (len(new) != ADDRESS_SIZE or new[:1] != b"\x1e"):
-            raise InvalidInputError(f"ref {name!r} cannot hold {new!r}")
+        check_new(name, new, carried)
         with self._backend.connected() as database:
-            found = database.execute("select address from refs where name = ?", (name,)).fetchone()
-            actual = None if found is None else Address(found[0])
+            found = database.execute("select body from refs where name = ?", (name,)).fetchone()
+            actual = None if found is None else parse_body(found[0], name).address
             wanted = None if expected is None else expected.address
             if actual != wanted:
                 raise RefConflictError(f"ref {name!r} moved", expected=wanted, actual=actual)
             database.execute("delete from refs where name = ?", (name,))
-            if new is not None:
-                database.execute("insert into refs values (?, ?)", (name, bytes(new)))
-        return None if new is None else RefValue(new)
+            if new is None:
+                return None
+            body = encode_body(new, carried)
+            database.execute("insert into refs values (?, ?)", (name, body))
+        return parse_body(body, name)
 
-    def list(self) -> Iterator[tuple[str, Address]]:
-        for name, address in sorted(self._backend.ask("select name, address from refs")):
-            yield name, Address(address)
+    def list(self) -> Iterator[tuple[str, RefValue]]:
+        for name, body in sorted(self._backend.ask("select name, body from refs")):
+            yield name, parse_body(body, name)
 
     def append_log(self, name: str, entry: LogEntry) -> None:
         query = "insert into logs (name, line) values (?, ?)"
