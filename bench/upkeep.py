@@ -100,7 +100,7 @@ def _cold(url: str) -> Any:
 def _mark(handle: Any) -> object:
     backend, space = handle
     marks = Marks(backend, space.source)
-    marks.mark([address for _, address in backend.refs.list()])
+    marks.mark([value.address for _, value in backend.refs.list()])
     return len(marks.keys)
 
 
