@@ -71,6 +71,7 @@ class _Opened:
         count = len(self._ends)
         self._first = np.full(count, -1, np.int64)
         self._lazy = np.zeros(count, np.bool_)
+        self._verified = np.zeros(track.rows, np.bool_)
         self._touched = np.zeros(count, np.int64)
         self._held: list[Fragment | None] = [None] * count
         self._row_pages = 1 + track.nbytes // max(1, track.rows) // PAGE_SIZE
@@ -91,7 +92,7 @@ class _Opened:
             first = self._first[which]
         inside = rows - self._starts[which]
         if self._lazy.any():
-            self._verify(which, inside)
+            self._verify(rows, which, inside)
         return which, inside, first
 
     def _hold(self, index: int) -> Fragment:
@@ -101,12 +102,13 @@ class _Opened:
         self._lazy[index] = fragment.lazy
         return fragment
 
-    def _verify(self, which: Positions, inside: Positions) -> None:
-        touched = self._lazy[which]
+    def _verify(self, rows: Positions, which: Positions, inside: Positions) -> None:
+        touched = self._lazy[which] & ~self._verified[rows]
         if not touched.any():
             return
+        which, inside = which[touched], inside[touched]
         wholly: list[Fragment] = []
-        members = _members(which[touched])
+        members = _members(which)
         for index in members:
             fragment = self._held[index]
             assert fragment is not None
@@ -125,6 +127,8 @@ class _Opened:
             wholly[0].verify_all()
         for index in members:
             self._lazy[index] = self._held[index].lazy  # type: ignore[union-attr]
+        # Rows asked for again cost nothing: the fragments that hold them stay open here.
+        self._verified[rows[touched]] = True
 
 
 class AddressedRows(_Opened):

@@ -39,7 +39,6 @@ __all__ = [
     "check_notes",
     "check_text",
     "commit",
-    "create_branch",
     "create_ref",
     "lost_every_race",
     "make_manifest",
@@ -424,17 +423,6 @@ def swap_branch(
 def _includes(source: Source, ref: str, mine: Address, tip: RefValue) -> bool:
     found = resolve_address(source.cache, ref, tip)
     return is_ancestor(source.cache, mine, found.manifest)
-
-
-def create_branch(backend: Backend, name: str, manifest: Address) -> RefValue:
-    """Create a branch at a manifest.
-
-    Raises
-    ------
-    AlreadyExistsError
-        When a ref has that name.
-    """
-    return create_ref(backend, name, manifest)
 
 
 def create_ref(
